@@ -1,0 +1,1 @@
+"""How it is run: installing, checking, the private chain, benches."""
