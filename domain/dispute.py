@@ -1,0 +1,148 @@
+"""Disputes: one case an escrow, both claims, one final decision, and the payout it leads to."""
+
+from domain import commands as c
+from domain import events as e
+from domain.events import AnyEvent, Purpose, Verdict
+from domain.payout import BP_ALL
+from domain.refusals import Refused
+from domain.roles import PARTIES, Role
+from domain.signing import drop_payout, may_be_broadcast, open_payout
+from domain.states import (
+    PAYING,
+    TERMINAL,
+    AwaitingFunding,
+    Case,
+    CaseStatus,
+    Delivering,
+    Disputed,
+    Escrow,
+    Funded,
+    Money,
+    money_of,
+)
+from domain.terms import arbiter_fee
+
+UNDECIDED = (CaseStatus.OPEN, CaseStatus.UNDER_REVIEW)
+
+
+def open_dispute(state: Escrow, command: c.OpenDispute) -> list[AnyEvent] | Refused:
+    """Opens the case; from the first deposit seen until a payout may be on its way. It needs no wallet and no peer."""
+    role = state.core.terms.role_of(command.by)
+    if role not in PARTIES:
+        return Refused("not_a_party")
+    if state.core.case is not None:
+        return Refused("case_exists")
+    money = money_of(state)
+    refused = _cannot_open(state, money)
+    if refused:
+        return refused
+    opened = e.DisputeOpened(at=command.at, case_id=command.case_id, by=role, claim=command.claim)
+    return [*drop_payout(state, at=command.at, reason="disputed"), opened]
+
+
+def _cannot_open(state: Escrow, money: Money | None) -> Refused | None:
+    there = money is not None and any(
+        not deposit.lost and deposit.spent_by is None for deposit in money.deposits.values()
+    )
+    if money is not None and may_be_broadcast(state, money.payout):
+        return Refused("already_broadcast")
+    if isinstance(state, (Funded, Delivering, *PAYING)):
+        return None
+    if isinstance(state, (AwaitingFunding, *TERMINAL)) and there:
+        return None
+    return Refused("wrong_state")
+
+
+def add_claim(state: Escrow, command: c.AddClaim) -> list[AnyEvent] | Refused:
+    """Takes the claim of the side that did not open the case, once."""
+    role, case = state.core.terms.role_of(command.by), state.core.case
+    if role not in PARTIES:
+        return Refused("not_a_party")
+    if case is None:
+        return Refused("no_case")
+    if case.status not in UNDECIDED:
+        return Refused("case_closed")
+    if role in case.claims:
+        return Refused("already_given")
+    return [e.DisputeClaimAdded(at=command.at, by=role, claim=command.claim)]
+
+
+def review(state: Escrow, command: c.ReviewDispute) -> list[AnyEvent] | Refused:
+    """Takes a case up."""
+    if state.core.terms.role_of(command.by) is not Role.ARBITER:
+        return Refused("not_the_arbiter")
+    case = state.core.case
+    if case is None:
+        return Refused("no_case")
+    if case.status is CaseStatus.UNDER_REVIEW:
+        return []
+    return [e.DisputeReviewed(at=command.at)] if case.status is CaseStatus.OPEN else Refused("case_closed")
+
+
+def resolve(state: Escrow, command: c.ResolveDispute) -> list[AnyEvent] | Refused:
+    """Decides a case, for good; a party proposes the payout, the arbiter cosigns it."""
+    if state.core.terms.role_of(command.by) is not Role.ARBITER:
+        return Refused("not_the_arbiter")
+    case, money = state.core.case, money_of(state)
+    if case is None or money is None:
+        return Refused("no_case")
+    if case.status not in UNDECIDED:
+        return Refused("case_closed")
+    if not isinstance(state, (Disputed, *TERMINAL)):
+        return Refused("wrong_state")
+    if not command.reason:
+        return Refused("reason_required")
+    bp = _buyer_share(command)
+    if bp is None:
+        return Refused("bp_invalid")
+    return _decision(state, money, case, command, buyer_share_bp=bp)
+
+
+def _buyer_share(command: c.ResolveDispute) -> int | None:
+    given = command.buyer_share_bp
+    match command.verdict:
+        case Verdict.RELEASE:
+            return 0 if given is None else None
+        case Verdict.REFUND:
+            return BP_ALL if given is None else None
+        case Verdict.SPLIT:
+            return given if given is not None and 0 <= given <= BP_ALL else None
+
+
+def _decision(
+    state: Escrow, money: Money, case: Case, command: c.ResolveDispute, *, buyer_share_bp: int
+) -> list[AnyEvent] | Refused:
+    # From the amount and not from what is there now: a deposit lost to a reorg may return. The payout caps it.
+    fee = arbiter_fee(state.core.terms)
+    if fee and Role.ARBITER not in state.core.addresses:
+        return Refused("payout_address_missing", {"role": Role.ARBITER.value})
+    decided = e.DisputeDecided(
+        at=command.at,
+        verdict=command.verdict,
+        buyer_share_bp=command.buyer_share_bp,
+        fee_atomic=fee,
+        reason=command.reason,
+    )
+    reviewed: list[AnyEvent] = [e.DisputeReviewed(at=command.at)] if case.status is CaseStatus.OPEN else []
+    payout = open_payout(
+        money,
+        at=command.at,
+        purpose=Purpose.RULING,
+        proposers=_proposers(command.verdict),
+        cosigner=Role.ARBITER,
+        consents=(Role.ARBITER,),
+        buyer_share_bp=buyer_share_bp,
+        surplus_to_buyer=command.verdict is Verdict.RELEASE,
+        fee_atomic=fee,
+    )
+    return [*reviewed, decided, payout]
+
+
+def _proposers(verdict: Verdict) -> tuple[Role, ...]:
+    match verdict:
+        case Verdict.RELEASE:
+            return (Role.VENDOR,)
+        case Verdict.REFUND:
+            return (Role.BUYER,)
+        case Verdict.SPLIT:
+            return PARTIES

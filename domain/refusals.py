@@ -1,0 +1,65 @@
+"""Refusals: why a command is not followed. A refusal changes nothing."""
+
+from typing import NewType
+
+import msgspec
+
+Code = NewType("Code", str)
+
+SENTENCES: dict[str, str] = {
+    "address_change_pending": "A change of this payout address already waits for consent.",
+    "agreement_none": "There is no open proposal with this number.",
+    "agreement_own": "A proposal is accepted by the other party, not by the one who made it.",
+    "already_broadcast": "A payout may already be on its way, so this can no longer be stopped.",
+    "already_confirmed": "This seat has already confirmed the address.",
+    "already_given": "This step has already been done.",
+    "amount_invalid": "The amount must be a positive whole number of atomic units.",
+    "bp_invalid": "The buyer's share must be a whole number from 0 to 10000 basis points.",
+    "case_closed": "This case is already decided or closed.",
+    "case_exists": "There is already a case for this escrow.",
+    "deadline_invalid": "The new deadline must lie after the present one and at most 90 days ahead.",
+    "deposit_seen": "A deposit has been seen, so the escrow can no longer be cancelled.",
+    "dispute_open": "A dispute is open; only its decision or an agreement of both parties moves the money.",
+    "epoch_in_progress": "A payout is being signed; the address cannot change now.",
+    "escrow_exists": "This escrow already exists.",
+    "limit_amount": "The amount is above the limit for one escrow.",
+    "limit_concurrency": "There are as many escrows under way as the service allows at once.",
+    "limit_volume": "The volume allowed for this month is used up.",
+    "maintenance": "The service takes no new escrows at the moment.",
+    "no_case": "There is no case for this escrow.",
+    "no_such_escrow": "There is no such escrow.",
+    "not_a_party": "Only the buyer or the vendor may do this.",
+    "not_awaited": "This step is not awaited now.",
+    "not_shipped": "The vendor has not shipped yet.",
+    "not_the_arbiter": "Only the arbiter of this escrow may do this.",
+    "not_the_buyer": "Only the buyer may do this.",
+    "not_the_vendor": "Only the vendor may do this.",
+    "nothing_due": "No deadline has passed.",
+    "nothing_to_pay": "There is nothing at the escrow's address that could be paid out.",
+    "order_live": "There is already a live escrow for this order.",
+    "payout_address_missing": "A payout address that this payout needs is not set.",
+    "payout_address_is_escrow": "A payout address must not be the escrow's own address.",
+    "placeholder_address": "This is not an address: money sent to it would be lost.",
+    "proposal_invalid": "The proposed transaction is not the one that was decided.",
+    "reason_required": "A decision needs a reason.",
+    "seat_taken": "This seat is already taken.",
+    "three_must_differ": "Buyer, vendor and arbiter must be three different people.",
+    "wallet_other": "This wallet is not the one of this seat.",
+    "wrong_state": "This is not possible in the present state of the escrow.",
+}
+"""Every code with its one human sentence."""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A refusal: a stable code and the facts behind it (never secrets)."""
+
+    code: str
+    facts: dict[str, str | int] = {}
+
+    def __post_init__(self) -> None:
+        assert self.code in SENTENCES, self.code
+
+    @property
+    def sentence(self) -> str:
+        """The human sentence of this code."""
+        return SENTENCES[self.code]

@@ -1,0 +1,384 @@
+"""The states of an escrow: a union, so that a field that does not exist yet cannot be read."""
+
+from enum import StrEnum
+
+import msgspec
+
+from domain.events import Purpose, Share, Verdict
+from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, WalletId
+from domain.money import Atomic
+from domain.roles import Role
+from domain.steps import Round, Step
+from domain.terms import Terms
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a state: never changed, only replaced."""
+
+
+class PayoutAddress(Record, frozen=True, kw_only=True):
+    """Where one of the three wants to be paid: a fingerprint to compare by, the address itself sealed."""
+
+    tag: str
+    sealed: Sealed
+
+
+class Seat(Record, frozen=True, kw_only=True):
+    """Who sits in a seat: a wallet and the key that signs its set-up messages."""
+
+    wallet_id: WalletId
+    identity_key: str
+    secrets: Sealed | None
+
+
+class Intent(Record, frozen=True, kw_only=True):
+    """A wallet call that was announced and whose outcome is not in the log yet."""
+
+    step: Step
+    turn_id: str
+    wallet_id: WalletId
+
+
+class CaseStatus(StrEnum):
+    """Where a case stands."""
+
+    OPEN = "open"
+    UNDER_REVIEW = "under_review"
+    DECIDED = "decided"
+    RESOLVED = "resolved"
+    CLOSED = "closed"
+
+
+class Case(Record, frozen=True, kw_only=True):
+    """One dispute."""
+
+    case_id: CaseId
+    opened_by: Role
+    opened_at: Micros
+    touched_at: Micros
+    claims: dict[Role, Sealed]
+    status: CaseStatus = CaseStatus.OPEN
+    verdict: Verdict | None = None
+    buyer_share_bp: int | None = None
+    fee_atomic: Atomic = Atomic(0)
+    reason: Sealed | None = None
+    decided_at: Micros | None = None
+    winner_tx_hash: TxHash | None = None
+    late: bool = False
+    """Opened after the end of the order, about money that came later."""
+
+
+class Offer(Record, frozen=True, kw_only=True):
+    """What one party offers the other."""
+
+    number: int
+    by: Role
+    buyer_share_bp: int | None
+    ship_until: Micros | None
+
+
+class Message(Record, frozen=True, kw_only=True):
+    """One seat's message of one set-up round."""
+
+    sealed: Sealed
+    digest: str
+    signature: str
+
+
+class Confirmation(Record, frozen=True, kw_only=True):
+    """What one seat's wallet reported at the end of the set-up."""
+
+    address: Address
+    threshold: int
+    total: int
+    ready: bool
+    signature: str
+    view_key: Sealed
+    view_key_tag: str
+    height: int
+
+
+class Setup(Record, frozen=True, kw_only=True):
+    """How far the set-up is."""
+
+    started_at: Micros | None = None
+    complete_at: Micros | None = None
+    """When the last seat got its wallet: the hour of the set-up runs from here."""
+    round_since: Micros = Micros(0)
+    messages: dict[Round, dict[Role, Message]] = {}
+    confirmations: dict[Role, Confirmation] = {}
+
+
+class Deposit(Record, frozen=True, kw_only=True):
+    """One output at the escrow's address."""
+
+    one_time_key: OneTimeKey
+    tx_hash: TxHash
+    amount: Atomic
+    height: int | None = None
+    unlocked: bool = False
+    lost: bool = False
+    spent_by: TxHash | None = None
+
+
+class Spend(Record, frozen=True, kw_only=True):
+    """One transaction that spends deposits."""
+
+    tx_hash: TxHash
+    inputs: tuple[OneTimeKey, ...]
+    height: int | None = None
+    final: bool = False
+    lost: bool = False
+
+
+class Export(Record, frozen=True, kw_only=True):
+    """A seat's latest export. `void` once signed with, given up, or cut off by a reorg."""
+
+    sealed: Sealed
+    digest: str
+    covers: frozenset[OneTimeKey]
+    number: int = 1
+    """Which export of this seat it is."""
+    void: bool = False
+
+
+class Proposal(Record, frozen=True, kw_only=True):
+    """A transaction set, made by its proposer for one cosigner."""
+
+    proposer: Role
+    tx_set: Sealed
+    digest: str
+    network_fee: Atomic
+    shares: tuple[Share, ...]
+    export_digest: str
+
+
+class Signature(Record, frozen=True, kw_only=True):
+    """A fully signed transaction."""
+
+    tx_hash: TxHash
+    sealed: Sealed
+    digest: str
+
+
+class Epoch(Record, frozen=True, kw_only=True):
+    """One attempt to sign a payout."""
+
+    number: int
+    inputs: tuple[OneTimeKey, ...]
+    since: Micros
+    proposal: Proposal | None = None
+    signature: Signature | None = None
+    broadcast: bool = False
+    """Whether the network has it, as far as is known; False again when it left the chain and must be sent anew."""
+    sent: int = 0
+    """How often it was handed to the network."""
+    ended: str | None = None
+
+
+class Payout(Record, frozen=True, kw_only=True):
+    """Money that shall move, by the consent of two of the three."""
+
+    number: int
+    purpose: Purpose
+    proposers: tuple[Role, ...]
+    cosigner: Role
+    buyer_share_bp: int
+    surplus_to_buyer: bool
+    fee_atomic: Atomic
+    consents: frozenset[Role]
+    since: Micros = Micros(0)
+    epochs: tuple[Epoch, ...] = ()
+    retries: int = 0
+    """How often a person asked for another round of epochs."""
+    ended: str | None = None
+
+    @property
+    def approved(self) -> bool:
+        """Whether the cosigner may sign: its consent is in."""
+        return self.cosigner in self.consents
+
+    @property
+    def epoch(self) -> Epoch | None:
+        """The epoch under way, if any."""
+        return self.epochs[-1] if self.epochs and self.epochs[-1].ended is None else None
+
+
+class Money(Record, frozen=True, kw_only=True):
+    """The escrow's wallet as the log knows it: address, what came in, what goes out."""
+
+    address: Address
+    view_key: Sealed
+    view_key_role: Role
+    since_height: int
+    deposits: dict[OneTimeKey, Deposit] = {}
+    key_images: dict[OneTimeKey, KeyImage] = {}
+    spends: dict[TxHash, Spend] = {}
+    exports: dict[Role, Export] = {}
+    exports_given: frozenset[str] = frozenset()
+    """Digests of all exports ever handed out: one told twice never comes to life again."""
+    payouts: tuple[Payout, ...] = ()
+
+    @property
+    def payout(self) -> Payout | None:
+        """The payout under way, if any."""
+        return self.payouts[-1] if self.payouts and self.payouts[-1].ended is None else None
+
+
+class Core(Record, frozen=True, kw_only=True):
+    """What every state knows."""
+
+    terms: Terms
+    created_at: Micros
+    since: Micros
+    """When the present state was entered."""
+    active_at: Micros
+    """The last event by a person, a wallet or the chain."""
+    last_at: Micros
+    version: int = 0
+    addresses: dict[Role, PayoutAddress] = {}
+    address_changes: dict[Role, PayoutAddress] = {}
+    seats: dict[Role, Seat] = {}
+    intents: dict[Role, Intent] = {}
+    failures: dict[Role, str] = {}
+    """Why each seat's last attempt at its turn came to nothing."""
+    case: Case | None = None
+    offers: tuple[Offer, ...] = ()
+    offers_made: int = 0
+    ship_until: Micros | None = None
+    reminded: frozenset[str] = frozenset()
+    stage: int = 0
+    """Highest escalation stage since the last activity."""
+    recovery: tuple[str, ...] = ()
+    """Open reasons for people to look."""
+
+
+class State(Record, frozen=True, kw_only=True):
+    """A state of an escrow."""
+
+    core: Core
+
+
+class Pending(State, frozen=True, kw_only=True):
+    """Created; seats are awaited."""
+
+
+class SettingUp(State, frozen=True, kw_only=True):
+    """The three wallets are becoming one address."""
+
+    setup: Setup
+
+
+class AwaitingFunding(State, frozen=True, kw_only=True):
+    """There is an address; the amount is awaited."""
+
+    money: Money
+
+
+class Funded(State, frozen=True, kw_only=True):
+    """The unlocked deposits reach the amount."""
+
+    money: Money
+
+
+class Delivering(State, frozen=True, kw_only=True):
+    """The vendor shipped."""
+
+    money: Money
+
+
+class Releasing(State, frozen=True, kw_only=True):
+    """A payout to the vendor, a split or an agreed one is under way."""
+
+    money: Money
+
+
+class Refunding(State, frozen=True, kw_only=True):
+    """A payout back to the buyer is under way."""
+
+    money: Money
+
+
+class ReleasingRecoveryNeeded(State, frozen=True, kw_only=True):
+    """Releasing, and nothing happened for so long that people must look."""
+
+    money: Money
+
+
+class RefundingRecoveryNeeded(State, frozen=True, kw_only=True):
+    """Refunding, and nothing happened for so long that people must look."""
+
+    money: Money
+
+
+class Disputed(State, frozen=True, kw_only=True):
+    """The arbiter's decision, or an agreement, is awaited."""
+
+    money: Money
+
+
+class Completed(State, frozen=True, kw_only=True):
+    """The money is paid out."""
+
+    money: Money
+    outcome: str
+    tx_hash: TxHash
+
+
+class Refunded(State, frozen=True, kw_only=True):
+    """The money is paid back."""
+
+    money: Money
+    tx_hash: TxHash
+
+
+class Cancelled(State, frozen=True, kw_only=True):
+    """The order ended before any deposit; money that comes later can still be settled."""
+
+    reason: str
+    money: Money | None
+
+
+class SetupFailed(State, frozen=True, kw_only=True):
+    """The set-up ended without an address that all three agree on."""
+
+    reason: str
+    awaited: tuple[Role, ...]
+    money: Money | None
+
+
+Escrow = (
+    Pending | SettingUp | AwaitingFunding | Funded | Delivering | Releasing | Refunding
+    | ReleasingRecoveryNeeded | RefundingRecoveryNeeded | Disputed
+    | Completed | Refunded | Cancelled | SetupFailed
+)  # fmt: skip
+
+TERMINAL = (Completed, Refunded, Cancelled, SetupFailed)
+PAYING = (Releasing, Refunding, ReleasingRecoveryNeeded, RefundingRecoveryNeeded)
+
+NAMES: dict[type, str] = {
+    Pending: "pending",
+    SettingUp: "setting_up",
+    AwaitingFunding: "awaiting_funding",
+    Funded: "funded",
+    Delivering: "delivering",
+    Releasing: "releasing",
+    Refunding: "refunding",
+    ReleasingRecoveryNeeded: "releasing_recovery_needed",
+    RefundingRecoveryNeeded: "refunding_recovery_needed",
+    Disputed: "disputed",
+    Completed: "completed",
+    Refunded: "refunded",
+    Cancelled: "cancelled",
+    SetupFailed: "setup_failed",
+}
+
+
+def name(state: Escrow) -> str:
+    """Names a state as the API does."""
+    return NAMES[type(state)]
+
+
+def money_of(state: Escrow) -> Money | None:
+    """Returns the escrow's wallet, or None before there is one."""
+    return getattr(state, "money", None)

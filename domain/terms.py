@@ -1,0 +1,63 @@
+"""What the three agree to when an escrow is created; fixed for its whole life."""
+
+import hashlib
+
+import msgspec
+
+from domain.ids import EscrowId, OrderId, UserId
+from domain.money import Atomic
+from domain.roles import Role, SeatKind
+
+HOUR_S = 3_600
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Every figure the rules use, written into the first event so that a replay never depends on configuration."""
+
+    arbiter_fee_ppm: int = 20_000
+    """The arbiter's fee in parts per million of the amount (20,000 = 2 %)."""
+    dust_atomic: Atomic = Atomic(1_000_000_000)
+    """Outputs and shares worth no more than this are left: one more input costs about 0.8e9 at 1.2e6 a byte."""
+    network_fee_max_atomic: Atomic = Atomic(100_000_000_000)
+    """No transaction with a higher network fee is ever signed."""
+    final_confirmations: int = 10
+    epochs_max: int = 6
+    """Signing epochs opened by themselves for one payout; more only on a person's request."""
+    pending_s: int = 24 * HOUR_S
+    setup_s: int = HOUR_S
+    setup_relay_s: int = 72 * HOUR_S
+    funding_remind_s: int = 24 * HOUR_S
+    funding_s: int = 48 * HOUR_S
+    ship_s: int = 48 * HOUR_S
+    dispute_untouched_s: int = 72 * HOUR_S
+    dispute_undecided_s: int = 168 * HOUR_S
+    stuck_s: tuple[int, int, int, int] = (6 * HOUR_S, 12 * HOUR_S, 24 * HOUR_S, 48 * HOUR_S)
+    """Seconds without activity until escalation stages 1 to 4."""
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """Who, how much, and by which figures."""
+
+    escrow_id: EscrowId
+    order_id: OrderId
+    buyer_id: UserId
+    vendor_id: UserId
+    arbiter_id: UserId
+    amount: Atomic
+    network: str
+    seats: dict[Role, SeatKind]
+    policy: Policy
+
+    def role_of(self, user: UserId) -> Role | None:
+        """Names the seat of a user, or None for a stranger."""
+        by_user = {self.buyer_id: Role.BUYER, self.vendor_id: Role.VENDOR, self.arbiter_id: Role.ARBITER}
+        return by_user.get(user)
+
+    def digest(self) -> str:
+        """Hashes the terms (sha256 of their JSON in declared order, hex): what every set-up message is signed over."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+
+def arbiter_fee(terms: Terms) -> Atomic:
+    """Computes the arbiter's fee of a ruling from the amount, rounded down."""
+    return Atomic(terms.amount * terms.policy.arbiter_fee_ppm // 1_000_000)
