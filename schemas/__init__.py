@@ -1,0 +1,1 @@
+"""How things look outside the process: stored events, requests, problems."""

@@ -1,0 +1,47 @@
+"""Events as bytes and back: canonical JSON, exactly the bytes that are hashed."""
+
+import msgspec
+
+from domain.events import EVENT_TYPES, AnyEvent
+from schemas.upcast import CURRENT, upcast
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder(AnyEvent)
+_untyped = msgspec.json.Decoder(dict[str, object])
+
+
+class UnknownEvent(Exception):
+    """The log holds an event this program cannot read: that escrow stops, it is never skipped."""
+
+    def __init__(self, *, type: str, schema_version: int) -> None:
+        super().__init__(f"{type} version {schema_version}")
+        self.type, self.schema_version = type, schema_version
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    """An event ready for the log."""
+
+    type: str
+    schema_version: int
+    body: bytes
+
+
+def encode(event: AnyEvent) -> Encoded:
+    """Writes an event as its type name, schema version and canonical JSON."""
+    type_name = str(event.__struct_config__.tag)
+    return Encoded(type_name, CURRENT.get(type_name, 1), _encoder.encode(event))
+
+
+def decode(*, type: str, schema_version: int, body: bytes) -> AnyEvent:
+    """Reads an event of any version ever written; raises `UnknownEvent`."""
+    current = CURRENT.get(type, 1)
+    if type not in EVENT_TYPES or schema_version > current:
+        raise UnknownEvent(type=type, schema_version=schema_version)
+    try:
+        if schema_version == current:
+            event: AnyEvent = _decoder.decode(body)
+        else:
+            event = msgspec.convert(upcast(type, schema_version, _untyped.decode(body)), AnyEvent)
+    except msgspec.DecodeError as broken:
+        raise UnknownEvent(type=type, schema_version=schema_version) from broken
+    return event

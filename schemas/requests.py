@@ -1,0 +1,80 @@
+"""Bodies of requests, as people and programs send them: unknown fields, floats for integers and loose types refused."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from domain.events import Verdict
+from domain.money import ATOMIC_MAX
+from domain.roles import Role, SeatKind
+
+CLAIM_MAX = 10_000
+"""Characters of a claim or of the reason of a decision."""
+BP_MAX = 10_000
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}\Z", min_length=1, max_length=128)]
+"""An order or a user: up to 128 letters, digits and `._@:+-`, the first a letter or digit."""
+Amount = Annotated[int, msgspec.Meta(gt=0, le=ATOMIC_MAX)]
+"""Atomic units; a whole number of JSON, never a float or a text."""
+BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BP_MAX)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=CLAIM_MAX)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""RFC 3339 with an offset."""
+ESCROW_ID = r"^esc_[0-9a-f]{32}\Z"
+CaseIdText = Annotated[str, msgspec.Meta(pattern=r"^case_[0-9a-f]{32}\Z", max_length=37)]
+EscrowIdText = Annotated[str, msgspec.Meta(pattern=ESCROW_ID, max_length=36)]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A body; nothing in it is ignored."""
+
+
+class Nothing(Request, frozen=True, kw_only=True):
+    """The body of a command that needs none: empty, or an empty object."""
+
+
+class CreateEscrow(Request, frozen=True, kw_only=True):
+    """A new order."""
+
+    order_id: Name
+    buyer_id: Name
+    vendor_id: Name
+    amount: Amount
+    seats: dict[Role, SeatKind] = {}
+    """Where each wallet lives; seats left out take the default."""
+
+
+class PayoutAddress(Request, frozen=True, kw_only=True):
+    """Where the caller's own money goes."""
+
+    address: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class AddressConsent(Request, frozen=True, kw_only=True):
+    """Whose new payout address the caller consents to."""
+
+    role: Role
+
+
+class Agreement(Request, frozen=True, kw_only=True):
+    """An offer to the other party: exactly one of the two."""
+
+    buyer_share_bp: BasisPoints | None = None
+    ship_until: Moment | None = None
+
+
+class OpenDispute(Request, frozen=True, kw_only=True):
+    """A call for the arbiter."""
+
+    escrow_id: EscrowIdText
+    claim: Text
+
+
+class ResolveDispute(Request, frozen=True, kw_only=True):
+    """An arbiter's decision; `buyer_share_bp` for a split only."""
+
+    case_id: CaseIdText
+    decision: Verdict
+    buyer_share_bp: BasisPoints | None = None
+    reason: Text
