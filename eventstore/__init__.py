@@ -1,0 +1,1 @@
+"""What happened, kept: the event log, leases and sealed fields, on Postgres and in memory."""

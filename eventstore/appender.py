@@ -1,0 +1,174 @@
+"""Group commit: one appender per node and partition writes whatever is waiting in one call."""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import Protocol
+
+from eventstore.api import (
+    Append,
+    AppendRejected,
+    Head,
+    LogBusy,
+    LogUnavailable,
+    Outcome,
+    OutcomeUnknown,
+)
+from eventstore.chain import SALT_BYTES
+from eventstore.plan import Known, Plan, assumed, plan_group
+
+COMMIT_ATTEMPTS_MAX = 100
+"""How often a group is judged anew because other nodes moved the head first, before its callers are told to wait."""
+
+_log = logging.getLogger(__name__)
+
+
+class AnswerLost(Exception):
+    """A call was sent and no answer came back: what it wrote is durable or it is not."""
+
+
+class GroupWriter(Protocol):
+    """Where groups are written: Postgres or memory.
+
+    Both methods raise `LogUnavailable` when nothing was sent and `LogBusy` when the lock was not to be had;
+    `write` raises `AnswerLost`. Anything else counts as the fault of an item of the group, nothing written.
+    """
+
+    async def known(self, partition: int, items: Sequence[Append]) -> Known:
+        """Reads what the items are judged by, all in one snapshot."""
+
+    async def write(self, plan: Plan) -> Sequence[int] | None:
+        """Writes a plan whole or not at all.
+
+        Returns the `recorded_at` of its events in order, or None when something is no longer as the plan knew it.
+        """
+
+
+class Appender:
+    """Gathers the appends of one partition: what arrives while a call is under way goes into the next one."""
+
+    def __init__(
+        self,
+        writer: GroupWriter,
+        *,
+        partition: int,
+        queue_max: int,
+        group_max: int,
+        on_commit: Callable[[], None],
+    ) -> None:
+        self._writer, self._partition, self._on_commit = writer, partition, on_commit
+        self._queue_max, self._group_max = queue_max, group_max
+        self._waiting: deque[_Waiting] = deque()
+        self._head: Head | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many appends wait in the queue now."""
+        return len(self._waiting)
+
+    async def append(self, item: Append) -> Outcome:
+        """Queues one item and returns its outcome once it is durable; raises as `EventLog.append` does."""
+        if self._closed:
+            raise LogUnavailable("the log is closed")
+        if len(self._waiting) >= self._queue_max:
+            raise LogBusy(f"{self._queue_max} appends are waiting already")
+        waiting = _Waiting(item)
+        self._waiting.append(waiting)
+        if self._task is None or self._task.done():
+            # An empty context: the work is everybody's, not that of the caller who happened to come first.
+            self._task = asyncio.create_task(self._run(), name=f"appender-{self._partition}", context=Context())
+        return await waiting.answer
+
+    async def aclose(self) -> None:
+        """Lets the call under way finish and refuses what waits behind it."""
+        self._closed = True
+        while self._waiting:
+            self._waiting.popleft().fail(LogUnavailable("the log is closing"))
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        while self._waiting:
+            group = self._next_group()
+            try:
+                await self._settle(group)
+            finally:
+                # Only a cancelled task leaves somebody without an answer here.
+                for waiting in group:
+                    waiting.fail(waiting.unknown())
+
+    def _next_group(self) -> "list[_Waiting]":
+        group: list[_Waiting] = []
+        while self._waiting and len(group) < self._group_max:
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():
+                group.append(waiting)
+        return group
+
+    async def _settle(self, group: "list[_Waiting]") -> None:
+        """Commits a group and answers it; after an error that is nobody's in particular, one item at a time."""
+        try:
+            outcomes = await self._commit([waiting.item for waiting in group]) if group else []
+        except (LogBusy, LogUnavailable) as error:
+            again = error
+            self._fail(group, lambda _: type(again)(*again.args))
+        except AnswerLost:
+            self._fail(group, _Waiting.unknown)
+        except Exception as error:
+            # The reason is the error's class alone: database errors quote the values they are about.
+            reason = type(error).__name__
+            if len(group) == 1:
+                self._fail(group, lambda one: AppendRejected(stream_id=one.item.stream_id, reason=reason))
+            else:
+                for waiting in group:
+                    await self._settle([waiting])
+        else:
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                waiting.succeed(outcome)
+
+    async def _commit(self, items: Sequence[Append]) -> Sequence[Outcome]:
+        head, self._head = self._head, None
+        known = assumed(items, head=head) if head else await self._writer.known(self._partition, items)
+        for _ in range(COMMIT_ATTEMPTS_MAX):
+            plan = plan_group(items, known, new_salt=_new_salt)
+            recorded_at = await self._writer.write(plan) if plan.receipts else ()
+            if recorded_at is not None:
+                self._head = plan.head
+                if plan.receipts:
+                    self._on_commit()
+                return plan.answers(recorded_at)
+            known = await self._writer.known(self._partition, items)
+        raise LogBusy("other nodes kept moving the head")
+
+    def _fail(self, group: "list[_Waiting]", error_of: "Callable[[_Waiting], Exception]") -> None:
+        _log.warning("append failed partition=%d items=%d", self._partition, len(group))
+        for waiting in group:
+            waiting.fail(error_of(waiting))
+
+
+class _Waiting:
+    """One append and who waits for it."""
+
+    def __init__(self, item: Append) -> None:
+        self.item = item
+        self.answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, outcome: Outcome) -> None:
+        if not self.answer.done():
+            self.answer.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def unknown(self) -> OutcomeUnknown:
+        return OutcomeUnknown(stream_id=self.item.stream_id, command_id=self.item.command_id)
+
+
+def _new_salt() -> bytes:
+    return secrets.token_bytes(SALT_BYTES)

@@ -1,0 +1,115 @@
+"""What every log built on grouped appends shares: partitions, appenders, wakes."""
+
+import logging
+import time
+from collections.abc import Callable
+from hashlib import sha256
+
+import msgspec
+
+from eventstore.api import Append, Outcome, Wake
+from eventstore.appender import Appender, GroupWriter
+
+_log = logging.getLogger(__name__)
+
+
+class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one node's log; times in seconds."""
+
+    append_queue_max: int = 4096
+    """Appends waiting per partition; beyond it `LogBusy`."""
+    append_group_max: int = 256
+    """Appends written in one call."""
+    append_timeout_s: float = 10.0
+    """How long one call may take before its outcome counts as unknown."""
+    lock_timeout_s: float = 3.0
+    """How long the database waits for a lock; then `LogBusy`."""
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 30.0
+    read_page_max: int = 10_000
+    """Events read in one call."""
+    pool_max: int = 10
+    """Connections for everything but appends; those have one per partition."""
+    statement_cache_size: int = 100
+    """0 behind pgbouncer in transaction mode."""
+    key_cache_max: int = 10_000
+    """Unwrapped escrow keys kept in memory."""
+
+
+def partition_of(stream_id: str, *, partitions: int) -> int:
+    """Spreads streams evenly: the first 8 bytes of the id's sha256, big-endian, modulo the number of partitions."""
+    return int.from_bytes(sha256(stream_id.encode()).digest()[:8]) % partitions
+
+
+def stream_of_seat(seat: str) -> str:
+    """Names the stream of a seat lease: what stands before the last slash."""
+    return seat.rpartition("/")[0]
+
+
+class GroupedLog:
+    """The appending half of an `EventLog`: one appender per partition over a writer."""
+
+    def __init__(self, writer: GroupWriter, *, partitions: int, limits: LogLimits) -> None:
+        self.partitions = partitions
+        self.observe_append: Callable[[float], None] | None = None
+        """Told the seconds of each append, from being queued to being durable or refused."""
+        self._wakes: list[Wake] = []
+        self._appenders = [
+            Appender(
+                writer,
+                partition=partition,
+                queue_max=limits.append_queue_max,
+                group_max=limits.append_group_max,
+                on_commit=self._wake_all,
+            )
+            for partition in range(partitions)
+        ]
+
+    def partition_of(self, stream_id: str) -> int:
+        """Names the partition a stream lies in, the same for ever."""
+        return partition_of(stream_id, partitions=self.partitions)
+
+    async def append(self, item: Append) -> Outcome:
+        """Appends one item; returns after it is durable.
+
+        Raises `LogBusy`, `LogUnavailable`, `AppendRejected` (nothing written) or `OutcomeUnknown`; `ValueError` for
+        an item no log may hold, before it is queued.
+        """
+        partition = self.partition_of(item.stream_id)
+        self._check(item, partition=partition)
+        started = time.monotonic()
+        try:
+            return await self._appenders[partition].append(item)
+        finally:
+            if self.observe_append is not None:
+                self.observe_append(time.monotonic() - started)
+
+    @property
+    def waiting(self) -> int:
+        """How many appends wait now, over all partitions."""
+        return sum(appender.waiting for appender in self._appenders)
+
+    def subscribe_wake(self, wake: Wake) -> None:
+        """Calls `wake.notify()` in this process after each commit of its own; polling alone is right without it."""
+        self._wakes.append(wake)
+
+    async def aclose(self) -> None:
+        """Lets calls under way finish, refuses what waits."""
+        for appender in self._appenders:
+            await appender.aclose()
+
+    def _check(self, item: Append, *, partition: int) -> None:
+        if not item.stream_id or item.expected_version < 0:
+            raise ValueError("an append needs a stream and a version of 0 or more")
+        if len(item.command_id) != 64 or set(item.command_id) - set("0123456789abcdef"):
+            raise ValueError("a command id is 64 hex digits")
+        if item.fence is not None and self.partition_of(stream_of_seat(item.fence.seat)) != partition:
+            raise ValueError("a fence guards streams of its seat's partition only")
+
+    def _wake_all(self) -> None:
+        for wake in self._wakes:
+            try:
+                wake.notify()
+            except Exception:
+                # The commit is durable whatever a subscriber does; it will find it by polling.
+                _log.exception("a subscriber's wake failed")

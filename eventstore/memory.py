@@ -1,0 +1,226 @@
+"""Memory twins of the log, the leases and the keys, with controls that make them fail as Postgres can."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+
+import msgspec
+
+from eventstore.api import Append, Head, Lease, LeaseRow, LogUnavailable, Receipt, Recorded
+from eventstore.appender import AnswerLost
+from eventstore.chain import GENESIS
+from eventstore.grouped import GroupedLog, LogLimits
+from eventstore.plan import CommandKey, Known, Plan
+from eventstore.vault import WrappedKey
+
+Clock = Callable[[], int]
+"""Microseconds since the Unix epoch: the twin's "database clock"."""
+
+
+class Fault(Enum):
+    """What the next group written to a memory log meets."""
+
+    UNAVAILABLE = auto()
+    """Nothing is sent."""
+    LOST_BEFORE_WRITE = auto()
+    """No answer, and nothing was written."""
+    LOST_AFTER_WRITE = auto()
+    """No answer, and everything was written."""
+    CRASH = auto()
+    """An error nobody expected, nothing written."""
+
+
+class LeaseEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One lease row; `expires_at` in microseconds, None once released."""
+
+    holder: str
+    fence: int
+    expires_at: int | None
+    detail: str
+
+
+class MemoryTables:
+    """What several memory nodes share, and what outlives each of them: the tables."""
+
+    def __init__(self, *, partitions: int, clock: Clock | None = None) -> None:
+        self.partitions, self.clock = partitions, clock or _system_clock
+        self.events: list[list[Recorded]] = [[] for _ in range(partitions)]
+        self.streams: dict[str, list[Recorded]] = {}
+        self.receipts: dict[CommandKey, Receipt] = {}
+        self.seat_leases: dict[str, LeaseEntry] = {}
+        self.slot_leases: dict[str, LeaseEntry] = {}
+        self.keys: dict[str, WrappedKey] = {}
+
+    def head(self, partition: int) -> Head:
+        """Returns the end of one partition."""
+        events = self.events[partition]
+        if not events:
+            return Head(partition=partition, position=0, chain=GENESIS)
+        return Head(partition=partition, position=events[-1].position, chain=events[-1].chain)
+
+    def fence(self, seat: str) -> int:
+        """Returns the fence of a seat, 0 if it was never leased."""
+        return self.seat_leases[seat].fence if seat in self.seat_leases else 0
+
+
+class MemoryLog(GroupedLog):
+    """An `EventLog` in memory. Two over the same tables behave like two nodes on one database."""
+
+    def __init__(self, tables: MemoryTables, *, limits: LogLimits | None = None) -> None:
+        self.limits = limits or LogLimits()
+        self._tables, self._writer = tables, _MemoryWriter(tables)
+        super().__init__(self._writer, partitions=tables.partitions, limits=self.limits)
+
+    async def read_stream(self, stream_id: str, *, after_version: int = 0, limit: int = 1000) -> Sequence[Recorded]:
+        """Reads one stream in order of version; at most `limit` and `read_page_max` events."""
+        page = min(limit, self.limits.read_page_max)
+        return self._tables.streams.get(stream_id, [])[after_version : after_version + page]
+
+    async def read_partition(self, partition: int, *, after_position: int, limit: int = 1000) -> Sequence[Recorded]:
+        """Reads one partition in order of position; at most `limit` and `read_page_max` events."""
+        page = min(limit, self.limits.read_page_max)
+        return self._tables.events[partition][after_position : after_position + page]
+
+    async def heads(self) -> Sequence[Head]:
+        """Reads the end of every partition, in their order."""
+        return [self._tables.head(partition) for partition in range(self.partitions)]
+
+    async def receipt(self, *, stream_id: str, command_id: str) -> Receipt | None:
+        """Reads what became of a command; None when it was never appended."""
+        return self._tables.receipts.get((stream_id, command_id))
+
+    def fail_next(self, fault: Fault) -> None:
+        """Lets the next group written from this node meet a fault; several calls queue up."""
+        self._writer.faults.append(fault)
+
+    def hold(self) -> None:
+        """Keeps every further group of this node from being written until `resume`."""
+        self._writer.open.clear()
+
+    def resume(self) -> None:
+        """Ends a `hold`."""
+        self._writer.open.set()
+
+
+class _MemoryWriter:
+    """Writes groups into the tables; nothing is awaited between the checks and the writing."""
+
+    def __init__(self, tables: MemoryTables) -> None:
+        self._tables = tables
+        self.faults: list[Fault] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def known(self, partition: int, items: Sequence[Append]) -> Known:
+        tables = self._tables
+        keys = [(item.stream_id, item.command_id) for item in items]
+        return Known(
+            head=tables.head(partition),
+            versions={item.stream_id: len(tables.streams.get(item.stream_id, ())) for item in items},
+            fences={item.fence.seat: tables.fence(item.fence.seat) for item in items if item.fence is not None},
+            receipts={key: tables.receipts[key] for key in keys if key in tables.receipts},
+        )
+
+    async def write(self, plan: Plan) -> Sequence[int] | None:
+        await self.open.wait()
+        await asyncio.sleep(0)
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is Fault.UNAVAILABLE:
+            raise LogUnavailable("as told")
+        if fault is Fault.LOST_BEFORE_WRITE:
+            raise AnswerLost("as told")
+        if fault is Fault.CRASH or any("\0" in event.type for event in plan.events):
+            raise RuntimeError("the group cannot be written")
+        recorded_at = self._write(plan) if self._still(plan.known, plan.fresh) else None
+        if fault is Fault.LOST_AFTER_WRITE:
+            raise AnswerLost("as told")
+        return recorded_at
+
+    def _still(self, known: Known, fresh: Sequence[CommandKey]) -> bool:
+        tables = self._tables
+        return (
+            tables.head(known.head.partition) == known.head
+            and all(len(tables.streams.get(stream, ())) == version for stream, version in known.versions.items())
+            and all(tables.fence(seat) == fence for seat, fence in known.fences.items())
+            and not any(key in tables.receipts for key in fresh)
+        )
+
+    def _write(self, plan: Plan) -> Sequence[int]:
+        now = self._tables.clock()
+        for placed in plan.events:
+            event = msgspec.structs.replace(placed, recorded_at=now)
+            self._tables.events[event.partition].append(event)
+            self._tables.streams.setdefault(event.stream_id, []).append(event)
+        self._tables.receipts.update(((r.stream_id, r.command_id), r) for r in plan.receipts)
+        return [now] * len(plan.events)
+
+
+class MemoryLeases:
+    """`Leases` over a dict of rows, by the tables' clock."""
+
+    def __init__(self, rows: dict[str, LeaseEntry], *, clock: Clock) -> None:
+        self._rows, self._clock = rows, clock
+
+    async def acquire(self, name: str, *, holder: str, seconds: float, detail: str = "") -> Lease | None:
+        """Takes a free, expired or own lease with a higher fence; None while another holder has it."""
+        row = self._rows.get(name)
+        if row is not None and row.holder != holder and not self._expired(row):
+            return None
+        fence = row.fence + 1 if row is not None else 1
+        self._rows[name] = LeaseEntry(holder=holder, fence=fence, expires_at=self._until(seconds), detail=detail)
+        return Lease(name=name, holder=holder, fence=fence, seconds=seconds)
+
+    async def renew(self, lease: Lease) -> bool:
+        """Prolongs a lease; False when somebody took it or it was released."""
+        row = self._rows.get(lease.name)
+        if not _is_of(row, lease) or row is None or row.expires_at is None:
+            return False
+        self._rows[lease.name] = msgspec.structs.replace(row, expires_at=self._until(lease.seconds))
+        return True
+
+    async def release(self, lease: Lease) -> None:
+        """Gives a lease back; its fence stays."""
+        row = self._rows.get(lease.name)
+        if row is not None and _is_of(row, lease):
+            self._rows[lease.name] = msgspec.structs.replace(row, expires_at=None)
+
+    async def held(self) -> Mapping[str, LeaseRow]:
+        """Reads all rows, held or expired, by name."""
+        return {
+            name: LeaseRow(holder=row.holder, fence=row.fence, expired=self._expired(row), detail=row.detail)
+            for name, row in self._rows.items()
+        }
+
+    def _expired(self, row: LeaseEntry) -> bool:
+        return row.expires_at is None or row.expires_at <= self._clock()
+
+    def _until(self, seconds: float) -> int:
+        return self._clock() + round(seconds * 1_000_000)
+
+
+class MemoryKeys:
+    """A `KeyStore` in memory."""
+
+    def __init__(self, tables: MemoryTables) -> None:
+        self._keys = tables.keys
+
+    async def create(self, stream_id: str, key: WrappedKey) -> None:
+        """Stores a key unless the stream has one."""
+        self._keys.setdefault(stream_id, key)
+
+    async def read(self, stream_id: str) -> WrappedKey | None:
+        """Reads a stream's key."""
+        return self._keys.get(stream_id)
+
+    async def wrapping_key_id(self) -> str | None:
+        """Tells which `ENCRYPTION_KEY` wraps the keys here, or None while there are none."""
+        return next((key.wrapping_key_id for key in self._keys.values() if key.wrapped is not None), None)
+
+
+def _is_of(row: LeaseEntry | None, lease: Lease) -> bool:
+    return row is not None and (row.holder, row.fence) == (lease.holder, lease.fence)
+
+
+def _system_clock() -> int:
+    return time.time_ns() // 1000

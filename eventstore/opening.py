@@ -1,0 +1,105 @@
+"""Opens a whole store: log, leases and vault, on Postgres or in memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from eventstore.api import Leases, Vault
+from eventstore.grouped import LogLimits
+from eventstore.leases import LeaseTable, PostgresLeases
+from eventstore.memory import MemoryKeys, MemoryLeases, MemoryLog, MemoryTables
+from eventstore.migrations import SQL_FOLDER, create_log, migrate
+from eventstore.postgres import Pool, PostgresLog, fetch, open_pool
+from eventstore.vault import KeyVault, PostgresKeys
+
+
+class StoreUnsafe(Exception):
+    """The database is set up so that the log's promises would not hold."""
+
+
+class Store(msgspec.Struct, frozen=True, kw_only=True):
+    """What one node has of the event store."""
+
+    log: PostgresLog | MemoryLog
+    seat_leases: Leases
+    slot_leases: Leases
+    vault: Vault
+    node_id: str
+    """The holder its leases are taken for."""
+    pools: tuple[Pool, ...] = ()
+
+    async def aclose(self) -> None:
+        """Lets appends under way finish, refuses what waits, closes every connection."""
+        await self.log.aclose()
+        for pool in self.pools:
+            await pool.close()
+
+
+async def open_store(
+    *,
+    dsn: str,
+    encryption_key: bytes,
+    partitions: int,
+    node_id: str,
+    limits: LogLimits | None = None,
+    folders: Sequence[Path] = (SQL_FOLDER,),
+) -> Store:
+    """Migrates what is missing, checks the database's promises and opens everything on it.
+
+    `encryption_key` is 32 bytes. Raises `MigrationChanged`, `DatabaseNewer`, `RolesMissing`, `PartitionsFixed`,
+    `StoreUnsafe`, `LogUnavailable`, and `OSError` when nothing listens at the address.
+    """
+    limits = limits or LogLimits()
+    await migrate(dsn, folders=folders)
+    await create_log(dsn, partitions=partitions)
+    append_pool = await open_pool(dsn, size=partitions, limits=limits)
+    pool = await open_pool(dsn, size=limits.pool_max, limits=limits)
+    try:
+        await _check_promises(append_pool, limits)
+        keys = PostgresKeys(pool, partitions=partitions, limits=limits)
+        return Store(
+            log=PostgresLog(append_pool=append_pool, pool=pool, partitions=partitions, limits=limits),
+            seat_leases=PostgresLeases(pool, table=LeaseTable.SEATS, partitions=partitions, limits=limits),
+            slot_leases=PostgresLeases(pool, table=LeaseTable.SLOTS, partitions=partitions, limits=limits),
+            vault=KeyVault(keys, encryption_key=encryption_key, cache_max=limits.key_cache_max),
+            node_id=node_id,
+            pools=(append_pool, pool),
+        )
+    except BaseException:
+        await append_pool.close()
+        await pool.close()
+        raise
+
+
+def memory_store(
+    *,
+    partitions: int,
+    encryption_key: bytes = bytes(32),
+    node_id: str = "memory",
+    limits: LogLimits | None = None,
+    tables: MemoryTables | None = None,
+) -> Store:
+    """Opens the memory twin; stores over the same tables behave like nodes on one database.
+
+    Raises `ValueError` when the tables have another number of partitions.
+    """
+    tables = tables or MemoryTables(partitions=partitions)
+    if tables.partitions != partitions:
+        raise ValueError(f"the tables were made with {tables.partitions} partitions")
+    limits = limits or LogLimits()
+    return Store(
+        log=MemoryLog(tables, limits=limits),
+        seat_leases=MemoryLeases(tables.seat_leases, clock=tables.clock),
+        slot_leases=MemoryLeases(tables.slot_leases, clock=tables.clock),
+        vault=KeyVault(MemoryKeys(tables), encryption_key=encryption_key, cache_max=limits.key_cache_max),
+        node_id=node_id,
+    )
+
+
+async def _check_promises(pool: Pool, limits: LogLimits) -> None:
+    (promises,) = await fetch(pool, "promises", limits=limits)
+    if promises["synchronous_commit"] == "off":
+        raise StoreUnsafe("synchronous_commit is off: appends answered as durable could be lost")
+    if promises["may_change_events"]:
+        raise StoreUnsafe(f"role {promises['role']} may change or remove events")
