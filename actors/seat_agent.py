@@ -1,0 +1,172 @@
+"""Takes the turns of one hosted seat on a leased slot, for as long as there are any."""
+
+import asyncio
+import secrets as randomness
+from dataclasses import dataclass
+
+import structlog
+
+from actors.escrow import Accepted, LostLease
+from actors.identity import Identity
+from actors.ports import DaemonDown, WalletRefused, WalletUnknown
+from actors.runtime import AsyncioRef
+from actors.sealed import WalletSecrets
+from actors.seat import OpenWallet, Seat, TurnBroken
+from actors.setup_turns import open_for_setup, take_setup_turn
+from actors.signing_turns import take_signing_turn
+from actors.slots import LeasedSlot
+from actors.supervisor import GiveBack, TakeSlot
+from domain import commands as c
+from domain.ids import WalletId
+from domain.states import Escrow, SettingUp
+from domain.steps import Step
+from domain.turns import Turn, turn_of
+from eventstore.api import OutcomeUnknown
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentLimits:
+    """Bounds of an agent, in seconds."""
+
+    slot_wait_s: float = 3_600
+    slot_idle_s: float = 15
+    """How long a slot is kept, its wallet open, while others are awaited."""
+    ask_s: float = 30
+
+
+class SeatAgent:
+    """One seat's hands: leases a slot, opens the wallet, takes turn after turn, closes and gives back.
+
+    Its progress is only what stands in the log, so it may die at any point.
+    """
+
+    def __init__(self, seat: Seat, supervisor: AsyncioRef, *, limits: AgentLimits | None = None) -> None:
+        self._seat, self._supervisor, self._limits = seat, supervisor, limits or AgentLimits()
+        self._changed = asyncio.Event()
+        self._wallet: OpenWallet | None = None
+        self._in_doubt = False
+        """Whether the slot may hold an open wallet: then the supervisor cleans it before anybody else gets it."""
+
+    def notify(self) -> None:
+        """Says that the escrow has moved."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Takes turns until none came for a while; raises `TurnBroken` when one could not be taken."""
+        leased, closed = await self._lease(), asyncio.Event()
+        try:
+            try:
+                await self._take_turns(leased)
+            finally:
+                self._supervisor.tell(GiveBack(leased=leased, clean=not self._in_doubt, closed=closed))
+        except Exception:
+            # The wallet may be open there still: opened, or put back from its copy, in another slot before that
+            # process is known to be ended, it would be two wallets of one file.
+            await closed.wait()
+            raise
+
+    async def _lease(self) -> LeasedSlot:
+        granted: asyncio.Future[LeasedSlot] = asyncio.get_running_loop().create_future()
+        try:
+            await self._supervisor.ask(TakeSlot(granted=granted), timeout_s=self._limits.ask_s)
+            async with asyncio.timeout(self._limits.slot_wait_s):
+                return await granted
+        except BaseException:
+            if granted.done() and not granted.cancelled():
+                # Granted in the same moment in which we gave up: nobody else would ever give it back.
+                self._supervisor.tell(GiveBack(leased=granted.result(), clean=True))
+            granted.cancel()
+            raise
+
+    async def _take_turns(self, leased: LeasedSlot) -> None:
+        try:
+            while turn := await self._next_turn():
+                await self._take(leased, turn)
+        except (WalletRefused, TurnBroken, DaemonDown):
+            await self._close()
+            raise
+        await self._close()
+
+    async def _next_turn(self) -> Turn | None:
+        """Waits a little for the seat's next turn, so that the wallet stays open from round to round."""
+        deadline = asyncio.get_running_loop().time() + self._limits.slot_idle_s
+        while True:
+            self._changed.clear()
+            state = await self._seat.state()
+            turn = turn_of(state, self._seat.role)
+            left = deadline - asyncio.get_running_loop().time()
+            if turn is not None or left <= 0 or not isinstance(state, SettingUp):
+                return turn
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def _take(self, leased: LeasedSlot, turn: Turn) -> None:
+        state = await self._seat.state()
+        if turn.step is Step.CLAIM_WALLET:
+            await self._claim()
+            return
+        try:
+            wallet = await self._opened(leased, state, turn)
+            if isinstance(state, SettingUp):
+                await take_setup_turn(self._seat, wallet, state, turn)
+            else:
+                await take_signing_turn(self._seat, wallet, state, turn)
+        except TurnBroken as broken:
+            await self._report(turn, broken.reason)
+            raise
+        except WalletRefused as refused:
+            await self._report(turn, f"{refused.method}:{refused.fault}")
+            raise
+
+    async def _claim(self) -> None:
+        """Gives the seat a wallet name, password and identity key; the log has them before the wallet is made."""
+        name, seed = f"w_{randomness.token_hex(16)}", randomness.token_bytes(32)
+        made = WalletSecrets(file=name, password=randomness.token_urlsafe(32), identity_seed=seed.hex())
+        mine = await self._seat.register.assign(
+            WalletId(name), escrow_id=self._seat.escrow_id, role=self._seat.role, at=self._seat.now()
+        )
+        if not mine:
+            raise TurnBroken("wallet_taken")
+        command = c.ClaimWallet(
+            at=self._seat.now(),
+            role=self._seat.role,
+            wallet_id=WalletId(name),
+            identity_key=Identity(seed).public,
+            secrets=await self._seat.secrets.seal_wallet(self._seat.role, made),
+        )
+        answer = await self._seat.give(command, name)
+        if not isinstance(answer, Accepted):
+            raise TurnBroken(answer.code)
+
+    async def _opened(self, leased: LeasedSlot, state: Escrow, turn: Turn) -> OpenWallet:
+        if self._wallet is None:
+            self._in_doubt = True
+            own = await self._seat.secrets.wallet(state, self._seat.role)
+            wallet = OpenWallet(rpc=leased.slot.rpc, files=leased.slot.files, secrets=own)
+            if isinstance(state, SettingUp):
+                await open_for_setup(self._seat, wallet, state, turn)
+            else:
+                await wallet.rpc.open_wallet(wallet.file, password=own.password)
+            self._wallet = wallet
+        return self._wallet
+
+    async def _close(self) -> None:
+        if self._wallet is not None:
+            await self._wallet.rpc.store()
+            await self._wallet.rpc.close_wallet()
+            self._wallet, self._in_doubt = None, False
+
+    async def _report(self, turn: Turn, reason: str) -> None:
+        command = c.FailTurn(
+            at=self._seat.now(), role=self._seat.role, step=turn.step, turn_id=turn.turn_id, reason=reason
+        )
+        await self._seat.give(command, turn.turn_id, reason, self._seat.now())
+
+
+EXPECTED = (TurnBroken, WalletUnknown, WalletRefused, DaemonDown, LostLease, OutcomeUnknown, TimeoutError)
+"""Ordinary reasons for an agent to end before its turn is taken: it is sent again."""

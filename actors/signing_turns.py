@@ -1,0 +1,279 @@
+"""A seat's turns in a signing epoch: export, propose, cosign, broadcast; nothing that signs is repeated blind."""
+
+from collections.abc import Mapping
+
+from actors.ports import (
+    Destination,
+    KeyImageStatus,
+    TxDescription,
+    TxProposal,
+    WalletFault,
+    WalletOutput,
+    WalletRefused,
+)
+from actors.sealed import digest_of, epoch_place
+from actors.seat import OpenWallet, Seat, TurnBroken
+from domain import commands as c
+from domain.checks import Described, faults
+from domain.ids import Address, KeyImage, OneTimeKey, TxHash
+from domain.payout import inputs_sum
+from domain.roles import Role
+from domain.signing import SIGN_UNKNOWN, STALE, proposal_shares
+from domain.states import Epoch, Escrow, Money, Payout, money_of
+from domain.steps import Step
+from domain.turns import Turn
+from schemas.sealing import SealedKind
+
+REFRESHES_MAX = 5
+TRIALS_MAX = 4
+TRIAL_FEE = 10_000_000_000
+"""Network fee assumed in the first trial: above the 2.6e9 measured for one input and two destinations."""
+
+
+async def take_signing_turn(seat: Seat, wallet: OpenWallet, state: Escrow, turn: Turn) -> None:
+    """Takes one turn of an epoch with the wallet open; raises `TurnBroken`, `WalletRefused`, `WalletUnknown`."""
+    money = money_of(state)
+    assert money is not None
+    match turn.step:
+        case Step.EXPORT:
+            await _export(seat, wallet, state, money, turn)
+        case Step.PROPOSE:
+            await _propose(seat, wallet, state, money)
+        case Step.COSIGN:
+            await _cosign(seat, wallet, state, money, turn)
+        case Step.BROADCAST:
+            await _broadcast(seat, wallet, state, money, turn)
+        case _:
+            raise TurnBroken("not_a_signing_step")
+
+
+# -- the wallet and the chain --------------------------------------------------------------------------------
+
+
+async def _refreshed(
+    seat: Seat, wallet: OpenWallet, *, expected: tuple[OneTimeKey, ...]
+) -> dict[OneTimeKey, WalletOutput]:
+    """Brings the wallet to the daemon's height and returns its outputs, which must contain the expected ones.
+
+    After a reorg the first refresh may answer success and not move, so heights are compared. An import on a wallet
+    that is not refreshed wipes its outputs and nonces: never without this.
+    """
+    for _ in range(REFRESHES_MAX):
+        await wallet.rpc.refresh()
+        if await wallet.rpc.get_height() >= (await seat.daemon.info()).height:
+            break
+    else:
+        raise TurnBroken("wallet_behind")
+    outputs = {output.one_time_key: output for output in await wallet.rpc.incoming_transfers()}
+    if not set(expected) <= set(outputs):
+        raise TurnBroken("outputs_missing")
+    return outputs
+
+
+# -- export --------------------------------------------------------------------------------------------------
+
+
+async def _export(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, turn: Turn) -> None:
+    confirmed = tuple(key for key, deposit in money.deposits.items() if deposit.height is not None)
+    outputs = await _refreshed(seat, wallet, expected=confirmed)
+    await seat.intend(state, turn)
+    wallet.files.drop_saved(wallet.file)  # from the first export on no older file of this wallet may come back
+    export = await wallet.rpc.export_multisig_info()
+    await wallet.rpc.store()
+    command = c.GiveExport(
+        at=seat.now(),
+        role=seat.role,
+        export=await seat.secrets.seal(SealedKind.EXPORT, seat.role, export),
+        digest=digest_of(export),
+        covers=tuple(sorted(set(outputs) & set(money.deposits))),
+    )
+    await seat.give(command, command.digest)
+
+
+# -- propose -------------------------------------------------------------------------------------------------
+
+
+async def _propose(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money) -> None:
+    payout, epoch = _running(money)
+    export = money.exports[payout.cosigner]
+    await _refreshed(seat, wallet, expected=epoch.inputs)
+    sealed = await seat.secrets.open(SealedKind.EXPORT, payout.cosigner, export.sealed)
+    await wallet.rpc.import_multisig_info([sealed])
+    images = await _inputs_alone(wallet, epoch)
+    await wallet.rpc.store()
+    await _unspent(seat, tuple(images.values()))
+    made = await _made(seat, wallet, state, money, payout)
+    if set(made.key_images) != set(images.values()):
+        # A deposit was unlocked since the epoch began and the wallet took it in: the next epoch names it.
+        await _abandon(seat, payout, epoch, "other_inputs")
+        return
+    command = c.GiveProposal(
+        at=seat.now(),
+        role=seat.role,
+        payout=payout.number,
+        epoch=epoch.number,
+        tx_set=await seat.secrets.seal(SealedKind.TX_SET, epoch_place(payout.number, epoch.number), made.tx_set),
+        digest=digest_of(made.tx_set),
+        network_fee=made.fee,
+        export_digest=export.digest,
+        key_images=images,
+    )
+    await seat.give(command, payout.number, epoch.number, command.digest)
+
+
+async def _inputs_alone(wallet: OpenWallet, epoch: Epoch) -> dict[OneTimeKey, KeyImage]:
+    """Leaves the wallet nothing to spend but the epoch's inputs, and returns their key images.
+
+    A transfer cannot name its inputs. Left to itself the wallet adds a second output to one that suffices (recorded),
+    so that anybody's deposit too small for us and large enough for the wallet would spoil every set.
+    """
+    outputs = [output for output in await wallet.rpc.incoming_transfers() if output.key_image and not output.spent]
+    images = {output.one_time_key: output.key_image for output in outputs if output.key_image}
+    if not set(epoch.inputs) <= set(images):
+        raise TurnBroken("key_images_missing")
+    for key, image in images.items():
+        await (wallet.rpc.thaw(image) if key in epoch.inputs else wallet.rpc.freeze(image))
+    return {key: images[key] for key in epoch.inputs}
+
+
+async def _unspent(seat: Seat, images: tuple[KeyImage, ...]) -> None:
+    """Asks the daemon, never the wallet alone, whether anything of this is spent."""
+    if any(status is not KeyImageStatus.UNSPENT for status in await seat.daemon.key_images(images)):
+        raise TurnBroken("already_spent")
+
+
+async def _made(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, payout: Payout) -> TxProposal:
+    """Makes the set: a trial finds the network fee, then the amounts add up to the inputs less exactly that fee."""
+    addresses = await seat.secrets.payout_addresses(state)
+    assert payout.epoch is not None
+    guess = min(TRIAL_FEE, inputs_sum(money, payout.epoch) // 4)
+    for _ in range(TRIALS_MAX):
+        made = await wallet.rpc.transfer(_destinations(state, money, payout, guess, addresses))
+        if made.fee == guess:
+            return made
+        guess = made.fee
+    raise TurnBroken("fee_unsettled")
+
+
+def _destinations(
+    state: Escrow, money: Money, payout: Payout, network_fee: int, addresses: Mapping[Role, Address]
+) -> list[Destination]:
+    divided = proposal_shares(state.core, money, payout, network_fee=network_fee)
+    return [Destination(address=addresses[share.roles[0]], amount=share.amount) for share in divided]
+
+
+# -- cosign --------------------------------------------------------------------------------------------------
+
+
+async def _cosign(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, turn: Turn) -> None:
+    payout, epoch = _running(money)
+    assert epoch.proposal is not None
+    if seat.announced(state, turn):
+        # The announced signature is nowhere: its answer died with whoever asked. It is given up, with its nonces,
+        # before anything else can fail: a turn told to have failed is one without effect.
+        await _abandon(seat, payout, epoch, SIGN_UNKNOWN)
+        return
+    await _unspent(seat, tuple(money.key_images[key] for key in epoch.inputs))
+    place = epoch_place(payout.number, epoch.number)
+    tx_set = await seat.secrets.open(SealedKind.TX_SET, place, epoch.proposal.tx_set)
+    await _refreshed(seat, wallet, expected=epoch.inputs)
+    wrong = await _wrong(seat, wallet, state, money, epoch, tx_set)
+    if wrong:
+        await _abandon(seat, payout, epoch, "check_failed:" + ",".join(wrong))
+        return
+    await seat.intend(state, turn)
+    try:
+        signed = await wallet.rpc.sign_multisig(tx_set)
+    except WalletRefused as refused:
+        if refused.fault is not WalletFault.STALE:
+            raise
+        await _abandon(seat, payout, epoch, STALE)
+        return
+    await wallet.store_once_done()  # the erased nonces must be on disk before the signature leaves: else they come back
+    command = c.GiveSignature(
+        at=seat.now(),
+        role=seat.role,
+        payout=payout.number,
+        epoch=epoch.number,
+        tx_hash=_only(signed.tx_hashes),
+        signed=await seat.secrets.seal(SealedKind.SIGNED_TX, place, signed.tx_hex),
+        digest=digest_of(signed.tx_hex),
+    )
+    await seat.give(command, payout.number, epoch.number, command.digest)
+
+
+async def _wrong(
+    seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, epoch: Epoch, tx_set: str
+) -> tuple[str, ...]:
+    try:
+        described = await wallet.rpc.describe_transfer(tx_set)
+    except WalletRefused as refused:
+        # -34 also means that the wallet has not seen the outputs: refresh and ask once more before judging.
+        if refused.fault is not WalletFault.UNREADABLE_SET:
+            raise
+        await wallet.rpc.refresh()
+        described = await wallet.rpc.describe_transfer(tx_set)
+    return faults(
+        [_described(one) for one in described],
+        money=money,
+        epoch=epoch,
+        addresses=await seat.secrets.payout_addresses(state),
+        network_fee_max=state.core.terms.policy.network_fee_max_atomic,
+    )
+
+
+def _described(one: TxDescription) -> Described:
+    return Described(
+        amount_in=one.amount_in,
+        amount_out=one.amount_out,
+        recipients=tuple((to.address, to.amount) for to in one.recipients),
+        change_amount=one.change_amount,
+        fee=one.fee,
+        unlock_time=one.unlock_time,
+        payment_id=one.payment_id,
+    )
+
+
+def _only(hashes: tuple[TxHash, ...]) -> TxHash:
+    assert len(hashes) == 1, "a signed set of more than one transaction"
+    return hashes[0]
+
+
+# -- broadcast -----------------------------------------------------------------------------------------------
+
+
+async def _broadcast(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, turn: Turn) -> None:
+    payout, epoch = _running(money)
+    assert epoch.signature is not None
+    tx_hash = epoch.signature.tx_hash
+    await seat.intend(state, turn)
+    if not await seat.daemon.transactions([tx_hash]):
+        place = epoch_place(payout.number, epoch.number)
+        await _submit(seat, wallet, await seat.secrets.open(SealedKind.SIGNED_TX, place, epoch.signature.sealed))
+    command = c.ReportBroadcast(
+        at=seat.now(), role=seat.role, payout=payout.number, epoch=epoch.number, tx_hash=tx_hash
+    )
+    await seat.give(command, payout.number, epoch.number, seat.now())
+
+
+async def _submit(seat: Seat, wallet: OpenWallet, tx_hex: str) -> None:
+    try:
+        await wallet.rpc.submit_multisig(tx_hex)
+    except WalletRefused as refused:
+        if refused.fault is not WalletFault.REJECTED:
+            raise
+        # Rejected says nothing about why: another transaction spends the inputs, or the chain moved. The watch tells.
+        raise TurnBroken("rejected_by_daemon") from None
+
+
+async def _abandon(seat: Seat, payout: Payout, epoch: Epoch, reason: str) -> None:
+    command = c.AbandonEpoch(at=seat.now(), role=seat.role, payout=payout.number, epoch=epoch.number, reason=reason)
+    await seat.give(command, payout.number, epoch.number, reason)
+
+
+def _running(money: Money) -> tuple[Payout, Epoch]:
+    payout = money.payout
+    epoch = payout.epoch if payout else None
+    if payout is None or epoch is None:
+        raise TurnBroken("no_epoch")
+    return payout, epoch

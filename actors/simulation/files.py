@@ -1,0 +1,117 @@
+"""A folder of wallet files in memory, shared by processes: `.keys` files, caches, and the lock an open wallet holds."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+
+import msgspec
+
+from domain.ids import KeyImage, OneTimeKey, TxHash
+from domain.money import Atomic
+
+
+class Stage(IntEnum):
+    """How far the key exchange has come; `.keys` and the cache must agree on it for the wallet to open."""
+
+    ORDINARY = 0
+    MADE = 1
+    EXCHANGED = 2
+    READY = 3
+
+
+class KeysFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What `NAME.keys` holds."""
+
+    seed: str
+    password: str
+    stage: Stage = Stage.ORDINARY
+    experimental: bool = False
+    group: tuple[str, ...] = ()
+    """The signers, sorted, once made."""
+    restore_height: int
+
+
+class KnownOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """One output as a wallet remembers it."""
+
+    one_time_key: OneTimeKey
+    tx_hash: TxHash
+    amount: Atomic
+    height: int
+    block_hash: str
+    unlock_time: int = 0
+    key_image: KeyImage | None = None
+    spent: bool = False
+    frozen: bool = False
+    own_nonce: str = ""
+    """What this wallet's last export promised for this output; empty once signed with."""
+    peer_nonces: Mapping[str, str] = {}
+    """What imported exports promised, by signer."""
+
+
+class CacheFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file `NAME` holds: everything a refresh or an import learned, and the nonces."""
+
+    password: str
+    stage: Stage
+    height: int = 1
+    tip_hash: str = ""
+    outputs: tuple[KnownOutput, ...] = ()
+
+
+class SimFolder:
+    """The wallet files that one or more simulated processes work on."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, KeysFile] = {}
+        self.caches: dict[str, CacheFile] = {}
+        self.copies: dict[tuple[str, str], tuple[KeysFile, CacheFile | None]] = {}
+        self._holders: dict[str, object] = {}
+
+    def lock(self, name: str, *, holder: object) -> bool:
+        """Locks a wallet for one process; False when another holds it."""
+        return self._holders.setdefault(name, holder) is holder
+
+    def unlock(self, holder: object) -> None:
+        """Lets go of everything a process holds, as its end does."""
+        self._holders = {name: each for name, each in self._holders.items() if each is not holder}
+
+    def replaced(self, name: str) -> None:
+        """Forgets the lock: it lies on the old inode, which is why a wallet in use is never replaced."""
+        self._holders.pop(name, None)
+
+
+class SimFiles:
+    """The `WalletFiles` of a simulated folder."""
+
+    def __init__(self, folder: SimFolder) -> None:
+        self._folder = folder
+
+    def exists(self, name: str) -> bool:
+        """Says whether the wallet has a keys file."""
+        return name in self._folder.keys
+
+    def save(self, name: str, *, label: str) -> None:
+        """Copies both files under a label."""
+        self._folder.copies[(name, label)] = (self._folder.keys[name], self._folder.caches.get(name))
+
+    def saved(self, name: str, *, label: str) -> bool:
+        """Says whether there is a copy of that label."""
+        return (name, label) in self._folder.copies
+
+    def restore(self, name: str, *, label: str) -> None:
+        """Puts the copy in place of the wallet's files."""
+        keys, cache = self._folder.copies[(name, label)]
+        self._folder.keys[name] = keys
+        self.drop_cache(name)
+        if cache is not None:
+            self._folder.caches[name] = cache
+        self._folder.replaced(name)
+
+    def drop_saved(self, name: str) -> None:
+        """Deletes every copy of the wallet."""
+        for key in [key for key in self._folder.copies if key[0] == name]:
+            del self._folder.copies[key]
+
+    def drop_cache(self, name: str) -> None:
+        """Deletes the cache file."""
+        self._folder.caches.pop(name, None)

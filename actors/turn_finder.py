@@ -1,0 +1,178 @@
+"""Finds open turns of hosted seats and sends an agent for each: turns are found, not remembered."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+import structlog
+
+from actors.desk import Desk
+from actors.mail import ActorStopped, MailboxFull
+from actors.ports import Clock, DaemonRpc
+from actors.runtime import AsyncioRef
+from actors.sealed import EscrowSecrets
+from actors.seat import Seat
+from actors.seat_agent import EXPECTED, AgentLimits, SeatAgent
+from actors.slots import NoSlot
+from actors.wallet_register import WalletRegister
+from domain.events import AnyEvent
+from domain.ids import EscrowId
+from domain.roles import THREE, Role, SeatKind
+from domain.states import Escrow
+from domain.steps import Step
+from domain.turns import Turn, turns
+from eventstore.api import Fence, Lease, Leases, LogUnavailable, Vault
+from schemas.address import Network
+
+log = structlog.get_logger(__name__)
+
+OpenTurns = Callable[[], Iterable[tuple[EscrowId, Escrow, Turn]]]
+
+
+class FinderLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the finder, in seconds."""
+
+    look_s: float = 2
+    seat_lease_s: float = 30
+    renew_s: float = 10
+    retry_s: float = 1
+    retry_max_s: float = 60
+
+
+class TurnFinder:
+    """Looks for open turns in the read model every few seconds, and at once where an escrow moved in this process.
+
+    One agent a seat at most; the seat lease keeps other nodes away, and its fence is checked by every append. A turn
+    that could not be taken is tried again after a pause that doubles.
+    """
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        open_turns: OpenTurns,
+        supervisors: Mapping[Role, AsyncioRef],
+        seat_leases: Leases,
+        register: WalletRegister,
+        vault: Vault,
+        daemon: DaemonRpc,
+        clock: Clock,
+        node_id: str,
+        network: Network,
+        limits: FinderLimits | None = None,
+        agent_limits: AgentLimits | None = None,
+    ) -> None:
+        self._desk, self._open_turns, self._supervisors, self._leases = desk, open_turns, supervisors, seat_leases
+        self._register = register
+        self._vault, self._daemon, self._clock, self._node_id, self._network = vault, daemon, clock, node_id, network
+        self._limits, self._agent_limits = limits or FinderLimits(), agent_limits
+        self._agents: dict[tuple[EscrowId, Role], SeatAgent] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pauses: dict[tuple[EscrowId, Role], tuple[int, float]] = {}
+        """Not before this moment, and the pause after the next failure."""
+
+    def moved(self, escrow_id: EscrowId, events: tuple[AnyEvent, ...], state: Escrow) -> None:
+        """Hears from an escrow of this process that it has moved."""
+        for role in THREE:
+            if agent := self._agents.get((escrow_id, role)):
+                agent.notify()
+        for turn in turns(state):
+            self._consider(escrow_id, state, turn)
+
+    async def run(self) -> None:
+        """Looks again and again until cancelled; then ends its agents."""
+        try:
+            while True:
+                for escrow_id, state, turn in self._open_turns():
+                    self._consider(escrow_id, state, turn)
+                await self._clock.sleep(self._limits.look_s)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _consider(self, escrow_id: EscrowId, state: Escrow, turn: Turn) -> None:
+        key = (escrow_id, turn.role)
+        if state.core.terms.seats[turn.role] is not SeatKind.POOL or key in self._agents:
+            return
+        if turn.step is Step.CLAIM_WALLET and not _is_next(state, turn.role):
+            return
+        not_before, _ = self._pauses.get(key, (0, 0.0))
+        if self._clock.now() >= not_before:
+            self._send(key)
+
+    def _send(self, key: tuple[EscrowId, Role]) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(key), name=f"agent {key[0]}/{key[1]}")
+        self._agents[key] = self._agent(key, fence=0)  # holds the place until the lease is there
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, key: tuple[EscrowId, Role]) -> None:
+        try:
+            lease = await self._leases.acquire(_seat_name(key), holder=self._node_id, seconds=self._limits.seat_lease_s)
+            if lease is not None:
+                await self._work(key, lease)
+        except (*EXPECTED, NoSlot, MailboxFull, LogUnavailable, OSError) as broken:
+            self._pause(key, broken)
+        except ActorStopped:
+            pass  # this node is closing
+        except Exception:
+            log.exception("agent_crashed", escrow=key[0], seat=key[1].value)
+            self._pause(key, None)
+        finally:
+            self._agents.pop(key, None)
+
+    async def _work(self, key: tuple[EscrowId, Role], lease: Lease) -> None:
+        agent = self._agents[key] = self._agent(key, fence=lease.fence)
+        renewing = asyncio.get_running_loop().create_task(self._renew(lease))
+        try:
+            await agent.run()
+            self._pauses.pop(key, None)
+        finally:
+            renewing.cancel()
+            await self._leases.release(lease)
+
+    async def _renew(self, lease: Lease) -> None:
+        while True:
+            await self._clock.sleep(self._limits.renew_s)
+            try:
+                renewed = await self._leases.renew(lease)
+            except LogUnavailable:
+                continue  # not known: while the database is away nobody else can take it either
+            if not renewed:
+                log.warning("seat_lease_lost", seat=lease.name)
+                return
+
+    def _agent(self, key: tuple[EscrowId, Role], *, fence: int) -> SeatAgent:
+        escrow_id, role = key
+        seat = Seat(
+            escrow_id=escrow_id,
+            role=role,
+            desk=self._desk,
+            secrets=EscrowSecrets(self._vault, escrow_id),
+            daemon=self._daemon,
+            clock=self._clock,
+            register=self._register,
+            fence=Fence(seat=_seat_name(key), fence=fence),
+            network=self._network,
+        )
+        return SeatAgent(seat, self._supervisors[role], limits=self._agent_limits)
+
+    def _pause(self, key: tuple[EscrowId, Role], broken: BaseException | None) -> None:
+        _, pause_s = self._pauses.get(key, (0, self._limits.retry_s))
+        self._pauses[key] = (
+            self._clock.now() + int(pause_s * 1_000_000),
+            min(pause_s * 2, self._limits.retry_max_s),
+        )
+        reason = str(broken) if isinstance(broken, EXPECTED) else type(broken).__name__
+        log.info("turn_not_taken", escrow=key[0], seat=key[1].value, reason=reason, again_in_s=pause_s)
+
+
+def _seat_name(key: tuple[EscrowId, Role]) -> str:
+    return f"{key[0]}/{key[1].value}"
+
+
+def _is_next(state: Escrow, role: Role) -> bool:
+    """Slots of one set-up are taken in seat order, so that two set-ups cannot wait for each other's."""
+    earlier = THREE[: THREE.index(role)]
+    return all(seat in state.core.seats for seat in earlier)

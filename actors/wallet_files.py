@@ -1,0 +1,92 @@
+"""The wallet files of a slot whose folder we can reach; copies are a way back during set-up, never after an export."""
+
+import os
+import shutil
+from pathlib import Path
+
+COPIES = "set-up-copies"
+"""The folder beside the wallet files that holds copies, one folder a label."""
+
+
+class FolderFiles:
+    """A folder of wallet files on this machine; implements `WalletFiles`.
+
+    Whoever restores first makes sure that no process has the wallet open: the lock lies on the old file and a copy
+    renamed over it escapes it (measured).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def exists(self, name: str) -> bool:
+        """Says whether the wallet has a keys file."""
+        return self._keys(name).exists()
+
+    def save(self, name: str, *, label: str) -> None:
+        """Copies `NAME.keys` and, where there is one, `NAME`; a copy of that label counts once its keys are there."""
+        target = self._copies(name, label)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True, mode=0o700)
+        if self._cache(name).exists():
+            _copy(self._cache(name), target / name)
+        _copy(self._keys(name), target / f"{name}.keys")
+
+    def saved(self, name: str, *, label: str) -> bool:
+        """Says whether a whole copy of that label exists."""
+        return (self._copies(name, label) / f"{name}.keys").exists()
+
+    def restore(self, name: str, *, label: str) -> None:
+        """Puts a copy in place of the wallet's files; raises `FileNotFoundError` when there is none.
+
+        The cache goes first and returns last: with keys alone a wallet opens and scans anew, with a foreign cache not.
+        """
+        source = self._copies(name, label)
+        if not self.saved(name, label=label):
+            raise FileNotFoundError(f"no copy {label}")
+        self.drop_cache(name)
+        _copy(source / f"{name}.keys", self._keys(name))
+        if (source / name).exists():
+            _copy(source / name, self._cache(name))
+
+    def drop_saved(self, name: str) -> None:
+        """Deletes every copy of the wallet."""
+        shutil.rmtree(self._folder / COPIES / _checked(name), ignore_errors=True)
+
+    def drop_cache(self, name: str) -> None:
+        """Deletes the cache file."""
+        self._cache(name).unlink(missing_ok=True)
+        _sync_folder(self._folder)
+
+    def _keys(self, name: str) -> Path:
+        return self._folder / f"{_checked(name)}.keys"
+
+    def _cache(self, name: str) -> Path:
+        return self._folder / _checked(name)
+
+    def _copies(self, name: str, label: str) -> Path:
+        return self._folder / COPIES / _checked(name) / _checked(label)
+
+
+def _checked(name: str) -> str:
+    assert name not in ("", ".", "..", COPIES) and "/" not in name and "\0" not in name, "a plain file name"
+    return name
+
+
+def _copy(source: Path, target: Path) -> None:
+    # Whole or not at all, also after a power cut: written beside, flushed, renamed, and the folder flushed.
+    beside = target.with_name(f"{target.name}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as copy:
+        copy.write(source.read_bytes())
+        copy.flush()
+        os.fsync(copy.fileno())
+    beside.replace(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
