@@ -1,0 +1,1 @@
+"""How people and programs reach an escrow; the only room that builds objects."""

@@ -1,0 +1,111 @@
+"""The command line: `thirdkey`."""
+
+import asyncio
+import os
+import sys
+from datetime import datetime
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from service.settings import Settings, SettingsWrong, load_settings
+
+app = App(name="thirdkey", help="Non-custodial Monero escrow: every order in a 2-of-3 multisig wallet.")
+token_app = App(name="token", help="Bearer tokens of the embedded issuer.")
+audit_app = App(name="audit", help="Checks of the log.")
+app.command(token_app)
+app.command(audit_app)
+
+# What a command needs is imported when it is called: `replay` starts without the HTTP server's modules.
+
+
+@app.command
+def serve() -> int:
+    """Runs the service on its embedded defaults, or on the database it is given."""
+    from service.commands.serve import serve as run
+
+    return asyncio.run(run(_settings(), console=Console()))
+
+
+@app.command
+def demo(*, ending: Literal["release", "refund"] = "release") -> int:
+    """Plays one escrow on a private chain, through the HTTP API.
+
+    Parameters
+    ----------
+    ending
+        How it ends: released to the vendor, or refunded by the arbiter's ruling.
+    """
+    from service.commands.demo import Ending
+    from service.commands.demo import demo as run
+
+    return asyncio.run(run(_settings(), ending=Ending(ending), console=Console()))
+
+
+@token_app.command(name="issue")
+def token_issue(*, sub: str, right: Annotated[tuple[str, ...], Parameter(negative=())] = (), ttl: int = 3_600) -> int:
+    """Prints a token signed with the key in the data folder.
+
+    Parameters
+    ----------
+    sub
+        The user whom the token stands for.
+    right
+        marketplace, admin or arbiter; may be given several times.
+    ttl
+        Seconds until it expires.
+    """
+    from service.commands.token import issue
+
+    return issue(_settings(), sub=sub, rights=right, ttl_s=ttl)
+
+
+@app.command
+def replay(
+    escrow_id: str, *, at_version: int | None = None, at_time: datetime | None = None, json: bool = False
+) -> int:
+    """Prints the life of an escrow event by event, with the state after each; sealed fields stay sealed.
+
+    Parameters
+    ----------
+    escrow_id
+        The escrow, as the API names it.
+    at_version
+        Stop after this version.
+    at_time
+        Stop at this moment of the database's clock (UTC unless it says otherwise).
+    json
+        One JSON object a line, amounts in atomic units.
+    """
+    from service.commands.replay import replay as run
+
+    return asyncio.run(run(_settings(), escrow_id, at_version=at_version, at_time=at_time, as_json=json))
+
+
+@audit_app.command(name="verify")
+def audit_verify() -> int:
+    """Checks every hash, every head and every transition of the whole log; exits 1 when anything is wrong."""
+    from service.commands.audit import verify as run
+
+    return asyncio.run(run(_settings()))
+
+
+def main() -> None:
+    """Runs the command that the arguments name and exits with its code."""
+    # As root the data folder must let the database's user through, and with it everybody: what lies in it is private.
+    os.umask(0o077)
+    try:
+        code = app(result_action="return_value")
+    except SettingsWrong as wrong:
+        print("the settings do not make sense:", *wrong.mistakes, sep="\n  ", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _settings() -> Settings:
+    return load_settings(os.environ)
+
+
+if __name__ == "__main__":
+    main()

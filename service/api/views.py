@@ -1,0 +1,212 @@
+"""States as answers: pure functions, so that what is shown can be tested without a server."""
+
+from collections.abc import Iterable, Mapping
+
+from domain.deadlines import deadlines
+from domain.ids import Micros
+from domain.payout import inputs_sum, signable, unlocked_sum
+from domain.roles import Role
+from domain.setup import payin_address
+from domain.states import (
+    TERMINAL,
+    Cancelled,
+    Case,
+    CaseStatus,
+    Completed,
+    Epoch,
+    Escrow,
+    Money,
+    Offer,
+    Payout,
+    Refunded,
+    SetupFailed,
+    money_of,
+    name,
+)
+from domain.terms import Terms
+from domain.turns import awaited, turns
+from eventstore.api import Recorded
+from schemas import answers as a
+from schemas.answers import moment
+
+
+class OpenedCase(a.Answer, frozen=True, kw_only=True):
+    """The sealed texts of a case, opened."""
+
+    claims: Mapping[Role, str | None]
+    reason: str | None
+
+
+def outcome_of(state: Escrow) -> str | None:
+    """Names how an escrow ended in payment; None while it has not."""
+    match state:
+        case Completed():
+            return state.outcome
+        case Refunded():
+            return "refunded"
+        case _:
+            return None
+
+
+def summary(state: Escrow) -> a.EscrowSummary:
+    """Shows one line of a list."""
+    terms = state.core.terms
+    return a.EscrowSummary(
+        escrow_id=terms.escrow_id,
+        order_id=terms.order_id,
+        buyer_id=terms.buyer_id,
+        vendor_id=terms.vendor_id,
+        arbiter_id=terms.arbiter_id,
+        amount=terms.amount,
+        state=name(state),
+        outcome=outcome_of(state),
+        created_at=moment(state.core.created_at),
+        version=state.core.version,
+    )
+
+
+def escrow(state: Escrow, *, cursor: str, history: Iterable[Recorded], opened: OpenedCase | None) -> a.EscrowFacts:
+    """Shows everything the three may know."""
+    core, terms, money = state.core, state.core.terms, money_of(state)
+    return a.EscrowFacts(
+        escrow_id=terms.escrow_id,
+        order_id=terms.order_id,
+        buyer_id=terms.buyer_id,
+        vendor_id=terms.vendor_id,
+        arbiter_id=terms.arbiter_id,
+        amount=terms.amount,
+        network=terms.network,
+        seats={role.value: kind.value for role, kind in terms.seats.items()},
+        state=name(state),
+        outcome=outcome_of(state),
+        reason=state.reason if isinstance(state, Cancelled | SetupFailed) else None,
+        created_at=moment(core.created_at),
+        since=moment(core.since),
+        version=core.version,
+        cursor=cursor,
+        # Nobody is sent to pay an order that has ended, though its address could be paid for ever.
+        payin_address=None if isinstance(state, TERMINAL) else payin_address(state),
+        payout_addresses_set=_roles(core.addresses),
+        address_changes=_roles(core.address_changes),
+        chain=_chain(money, terms) if money else None,
+        awaited=_awaited(state),
+        deadlines=tuple(a.DeadlineAt(kind=each.kind, due=moment(each.due)) for each in deadlines(state)),
+        offers=tuple(_offer(each) for each in core.offers),
+        case=_case(core.case, opened) if core.case and opened else None,
+        payouts=tuple(_payout(each, money) for each in money.payouts) if money else (),
+        recovery=core.recovery,
+        history=tuple(
+            a.HistoryEntry(version=each.version, type=each.type, at=moment(Micros(each.occurred_at)))
+            for each in history
+        ),
+    )
+
+
+def turn_list(state: Escrow) -> a.TurnList:
+    """Shows what is asked of which seat now."""
+    asked = tuple(
+        a.TurnFacts(turn_id=each.turn_id, role=each.role.value, step=each.step.value, since=moment(each.since))
+        for each in turns(state)
+    )
+    return a.TurnList(escrow_id=state.core.terms.escrow_id, version=state.core.version, turns=asked)
+
+
+def _roles(by_role: Iterable[Role]) -> tuple[str, ...]:
+    there = set(by_role)
+    return tuple(role.value for role in Role if role in there)
+
+
+def _awaited(state: Escrow) -> tuple[a.WaitingFor, ...]:
+    return tuple(
+        a.WaitingFor(who=each.who.value, what=each.what, since=moment(each.since), until=_maybe(each.until))
+        for each in awaited(state)
+    )
+
+
+def _maybe(at: Micros | None) -> str | None:
+    return None if at is None else moment(at)
+
+
+def _chain(money: Money, terms: Terms) -> a.ChainFacts:
+    unlocked = unlocked_sum(money, terms)
+    deposits = tuple(
+        a.DepositFacts(
+            tx_hash=each.tx_hash,
+            amount=each.amount,
+            height=each.height,
+            unlocked=each.unlocked,
+            lost=each.lost,
+            spent_by=each.spent_by,
+        )
+        for each in money.deposits.values()
+    )
+    spends = tuple(
+        a.SpendFacts(tx_hash=each.tx_hash, height=each.height, final=each.final, lost=each.lost)
+        for each in money.spends.values()
+    )
+    return a.ChainFacts(
+        unlocked_atomic=unlocked,
+        funded=unlocked >= terms.amount,
+        signable=signable(money, terms),
+        deposits=deposits,
+        spends=spends,
+    )
+
+
+def _offer(offer: Offer) -> a.OfferFacts:
+    return a.OfferFacts(
+        number=offer.number,
+        by=offer.by.value,
+        buyer_share_bp=offer.buyer_share_bp,
+        ship_until=_maybe(offer.ship_until),
+    )
+
+
+def _case(case: Case, opened: OpenedCase) -> a.CaseFacts:
+    paid = case.winner_tx_hash if case.status is CaseStatus.RESOLVED else None
+    return a.CaseFacts(
+        case_id=case.case_id,
+        status=case.status.value,
+        opened_by=case.opened_by.value,
+        opened_at=moment(case.opened_at),
+        buyer_claim=opened.claims.get(Role.BUYER),
+        vendor_claim=opened.claims.get(Role.VENDOR),
+        decision=case.verdict.value if case.verdict else None,
+        buyer_share_bp=case.buyer_share_bp,
+        reason=opened.reason,
+        fee_atomic=case.fee_atomic,
+        decided_at=_maybe(case.decided_at),
+        winner_tx_hash=paid,
+        # One transaction pays the winner and the arbiter together.
+        arbiter_fee_tx_hash=paid if case.fee_atomic else None,
+    )
+
+
+def _payout(payout: Payout, money: Money) -> a.PayoutFacts:
+    return a.PayoutFacts(
+        number=payout.number,
+        purpose=payout.purpose.value,
+        proposers=tuple(role.value for role in payout.proposers),
+        cosigner=payout.cosigner.value,
+        buyer_share_bp=payout.buyer_share_bp,
+        fee_atomic=payout.fee_atomic,
+        consents=_roles(payout.consents),
+        ended=payout.ended,
+        epochs=tuple(_epoch(each, money) for each in payout.epochs),
+    )
+
+
+def _epoch(epoch: Epoch, money: Money) -> a.EpochFacts:
+    proposal = epoch.proposal
+    shares = proposal.shares if proposal else ()
+    return a.EpochFacts(
+        number=epoch.number,
+        inputs_atomic=inputs_sum(money, epoch),
+        since=moment(epoch.since),
+        proposer=proposal.proposer.value if proposal else None,
+        network_fee_atomic=proposal.network_fee if proposal else None,
+        shares=tuple(a.ShareFacts(roles=_roles(share.roles), amount=share.amount) for share in shares),
+        tx_hash=epoch.signature.tx_hash if epoch.signature else None,
+        broadcast=epoch.broadcast,
+        ended=epoch.ended,
+    )

@@ -1,0 +1,72 @@
+"""The application: routes behind one middleware that times, logs and turns errors into problems."""
+
+import time
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from service.api import commands, disputes, escrows
+from service.api.door import CORRELATION_HEADER, CREATOR, HOUSE, TOKENS, house_of
+from service.auth import TokenReader
+from service.creation import Creator
+from service.house import House
+from service.keys import trusted_issuer
+from service.logs import bind_correlation
+from service.problems import problem_of, response
+from service.telemetry import Telemetry
+
+log = structlog.get_logger(__name__)
+
+TELEMETRY = web.AppKey("telemetry", Telemetry)
+
+
+def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Application:
+    """Builds the API over a house; raises `KeyFileWrong` when the token issuer's key cannot be read."""
+    settings = house.settings
+    app = web.Application(client_max_size=settings.body_max, middlewares=[_around])
+    app[HOUSE] = house
+    app[TOKENS] = TokenReader(trusted_issuer(settings), token_max=settings.token_max)
+    app[CREATOR] = Creator(house)
+    app[TELEMETRY] = telemetry or Telemetry()
+    for part in (escrows, commands, disputes):
+        app.router.add_routes(part.routes())
+    return app
+
+
+@web.middleware
+async def _around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    started = time.monotonic()
+    correlation_id = bind_correlation(request.headers.get(CORRELATION_HEADER))
+    try:
+        answer = await handler(request)
+    except Exception as error:
+        answer = _as_problem(request, error)
+    answer.headers[CORRELATION_HEADER] = correlation_id
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    _note(request, answer.status, seconds=time.monotonic() - started)
+    return answer
+
+
+def _as_problem(request: web.Request, error: Exception) -> web.Response:
+    problem = problem_of(error)
+    if problem.code == "internal":
+        log.error("request_failed", error=type(error).__name__, exc_info=error)
+    answer = response(problem, retry_after_s=house_of(request).settings.retry_after_s)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+    return answer
+
+
+def _note(request: web.Request, status: int, *, seconds: float) -> None:
+    # The route as written in the code, never the path: that names escrows and, in a query, people.
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "unmatched"
+    log.info("request", method=_method(request), route=route, status=status, ms=round(seconds * 1000, 1))
+    request.app[TELEMETRY].observe_request(method=_method(request), route=route, status=status, seconds=seconds)
+
+
+def _method(request: web.Request) -> str:
+    # A method is the sender's own text; only the usual ones become a label.
+    return request.method if request.method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH") else "other"

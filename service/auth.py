@@ -1,0 +1,100 @@
+"""Who asks: bearer tokens (JWT, Ed25519) of one issuer. There is no user registry: the `sub` is the user."""
+
+import re
+import time
+import warnings
+from enum import StrEnum
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from joserfc import jwt
+from joserfc.errors import JoseError, SecurityWarning
+from joserfc.jwk import OKPKey
+
+from domain.ids import UserId
+
+ALGORITHM = "Ed25519"
+ALGORITHMS = (ALGORITHM, "EdDSA")
+"""One signature under its new name (RFC 9864) and the old one that most issuers still write."""
+TTL_MAX_S = 366 * 24 * 3_600
+_SUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}")
+
+
+class Right(StrEnum):
+    """What a token may allow beyond what its `sub` may do as a person."""
+
+    MARKETPLACE = "marketplace"
+    ADMIN = "admin"
+    ARBITER = "arbiter"
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, and with which rights."""
+
+    user: UserId
+    rights: frozenset[Right] = frozenset()
+
+
+class TokenRefused(Exception):
+    """A token that proves nothing: `token_missing`, `token_invalid` or `token_expired`. Never holds the token."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _Claims(msgspec.Struct, frozen=True, kw_only=True):
+    sub: str
+    exp: int
+    nbf: int | None = None
+    rights: tuple[str, ...] = ()
+
+
+def issue_token(
+    key: Ed25519PrivateKey,
+    *,
+    sub: UserId,
+    rights: frozenset[Right] = frozenset(),
+    ttl_s: int,
+    now_s: int | None = None,
+) -> str:
+    """Signs a token for a user, good for `ttl_s` seconds; raises `ValueError` for a user or time no token may hold."""
+    if not _SUB.fullmatch(sub) or not 0 < ttl_s <= TTL_MAX_S:
+        raise ValueError(f"a user is letters, digits and ._@:+-; a token lives 1 to {TTL_MAX_S} seconds")
+    now = int(time.time()) if now_s is None else now_s
+    claims = {"sub": sub, "iat": now, "exp": now + ttl_s, "rights": sorted(rights)}
+    return jwt.encode({"alg": ALGORITHM}, claims, OKPKey.import_key(key), algorithms=[ALGORITHM])
+
+
+class TokenReader:
+    """Reads bearer tokens of one issuer."""
+
+    def __init__(self, issuer: Ed25519PublicKey, *, token_max: int) -> None:
+        self._key, self._token_max = OKPKey.import_key(issuer), token_max
+
+    def read(self, authorization: str | None, *, now_s: int) -> Caller:
+        """Reads the `Authorization` header; raises `TokenRefused`."""
+        claims = self._claims(self._bearer(authorization))
+        if not _SUB.fullmatch(claims.sub) or (claims.nbf is not None and claims.nbf > now_s):
+            raise TokenRefused("token_invalid")
+        if claims.exp <= now_s:
+            raise TokenRefused("token_expired")
+        known = set(Right)
+        return Caller(user=UserId(claims.sub), rights=frozenset(Right(each) for each in claims.rights if each in known))
+
+    def _bearer(self, authorization: str | None) -> str:
+        if authorization is None:
+            raise TokenRefused("token_missing")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token or len(token) > self._token_max:
+            raise TokenRefused("token_invalid")
+        return token
+
+    def _claims(self, token: str) -> _Claims:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SecurityWarning)  # about the old name of the same signature
+                return msgspec.convert(jwt.decode(token, self._key, algorithms=list(ALGORITHMS)).claims, _Claims)
+        # Deeply nested claims exhaust the recursion of the JSON reader.
+        except (JoseError, ValueError, TypeError, UnicodeError, RecursionError, msgspec.ValidationError):
+            raise TokenRefused("token_invalid") from None

@@ -1,0 +1,187 @@
+"""`thirdkey serve`: the service on its embedded defaults, or on the database it is given."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import asyncpg
+import msgspec
+from aiohttp import web
+from rich.console import Console
+
+from actors.clock import SystemClock
+from actors.daemon_rpc import HttpDaemon
+from actors.processes import ProgramFailed
+from actors.scan.follower import ScannerWatch
+from domain.ids import UserId
+from eventstore.api import LogUnavailable, SealBroken
+from eventstore.embedded_os import EmbeddedFailed
+from eventstore.migrations import DatabaseNewer, MigrationChanged, PartitionsFixed, RolesMissing
+from eventstore.opening import Store, StoreUnsafe, open_store
+from service.app import make_app
+from service.auth import Right, issue_token
+from service.embedded import EmbeddedWorld, FolderInUse, folder_lock, node_id
+from service.house import House
+from service.keys import KeyFileWrong, encryption_key, issuer_key
+from service.logs import configure_logs
+from service.node import Node, NodeLimits
+from service.settings import Settings
+from service.telemetry import Telemetry
+
+RUN_FILE = "service.json"
+"""In the data folder while the service runs: where it answers."""
+ADMIN_TOKEN_S = 12 * 3_600
+REGTEST_POLL_S = 0.5
+"""On a private chain blocks come as fast as somebody mines them."""
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a running service and its chain answer."""
+
+    api: str
+    metrics: str
+    daemon: str
+
+
+async def serve(settings: Settings, *, console: Console) -> int:
+    """Runs the service until SIGINT or SIGTERM and returns 0, or says why it cannot and returns 1."""
+    try:
+        await _until_told(settings, console)
+    except CANNOT_SERVE as wrong:
+        print(f"{type(wrong).__name__}: {wrong}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _until_told(settings: Settings, console: Console) -> None:
+    configure_logs()
+    refuse_unsupported(settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with folder_lock(settings.thirdkey_home):
+        async with running(settings) as where:
+            announce(settings, where, console=console)
+            run_file = settings.thirdkey_home / RUN_FILE
+            run_file.write_bytes(msgspec.json.encode(where))
+            await stop.wait()
+            run_file.unlink(missing_ok=True)
+            console.print("stopping")
+
+
+class SettingsUnsupported(Exception):
+    """Settings that are right but that this version cannot serve yet."""
+
+
+CANNOT_SERVE = (
+    *(FolderInUse, SettingsUnsupported, KeyFileWrong, ProgramFailed, EmbeddedFailed, LogUnavailable, StoreUnsafe),
+    *(DatabaseNewer, MigrationChanged, PartitionsFixed, RolesMissing, asyncpg.PostgresError, asyncpg.InterfaceError),
+    SealBroken,
+    OSError,  # a port in use, a database that is not there
+)
+"""What an operator can mend; anything else shows where it came from."""
+
+
+def refuse_unsupported(settings: Settings) -> None:
+    """Refuses what is not built yet, rather than doing something else; raises `SettingsUnsupported`."""
+    if settings.monero_network != "regtest":
+        raise SettingsUnsupported("this version serves a private chain only (MONERO_NETWORK=regtest)")
+    if settings.monero_rpc_urls or settings.monero_daemon_urls:
+        raise SettingsUnsupported(
+            "this version runs its own wallets and chain; unset MONERO_RPC_URLS, MONERO_DAEMON_URLS"
+        )
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Runs everything for as long as the block lasts; ends it in the opposite order."""
+    async with AsyncExitStack() as stack:
+        telemetry = Telemetry()
+        world = EmbeddedWorld(home=settings.thirdkey_home, on_wallet_call=telemetry.observe_wallet_call)
+        stack.push_async_callback(world.stop)
+        dsn = settings.database_url or await world.start_postgres()
+        await world.start_chain_and_slots()
+        keeping = asyncio.get_running_loop().create_task(world.keep_alive())
+        stack.push_async_callback(_cancelled, keeping)
+        store = await _store(settings, dsn)
+        stack.push_async_callback(store.aclose)
+        await store.vault.check()
+        node = await _node(stack, settings, store=store, world=world)
+        where = await _doors(stack, settings, node=node, telemetry=telemetry, daemon=world.daemon_url)
+        yield where
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _store(settings: Settings, dsn: str) -> Store:
+    return await open_store(
+        dsn=dsn,
+        encryption_key=encryption_key(settings),
+        partitions=settings.log_partitions,
+        node_id=node_id(settings.thirdkey_home),
+    )
+
+
+async def _node(stack: AsyncExitStack, settings: Settings, *, store: Store, world: EmbeddedWorld) -> Node:
+    clock = SystemClock()
+    daemon = HttpDaemon(world.daemon_url)
+    stack.push_async_callback(daemon.aclose)
+    node = Node(
+        store=store,
+        clock=clock,
+        network=settings.monero_network,
+        slots=world.slots,
+        daemon=daemon,
+        watch=ScannerWatch(daemon, clock=clock, network=settings.monero_network),
+        limits=NodeLimits(watch_poll_s=REGTEST_POLL_S),
+    )
+    await node.start()
+    stack.push_async_callback(node.stop)
+    return node
+
+
+async def _doors(
+    stack: AsyncExitStack, settings: Settings, *, node: Node, telemetry: Telemetry, daemon: str
+) -> Running:
+    house = House(
+        settings=settings,
+        store=node.store,
+        clock=node.clock,
+        desk=node.desk,
+        escrows=node.escrows,
+        runner=node.runner,
+        problems=node.problems,
+    )
+    metrics = await telemetry.serve(
+        house, port=settings.metrics_port, slots=node.slot_counts, actors=node.directory.counts
+    )
+    stack.push_async_callback(metrics.close)
+    runner = web.AppRunner(make_app(house, telemetry=telemetry), access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, settings.server_host, settings.server_port).start()
+    return Running(
+        api=f"http://{settings.server_host}:{runner.addresses[0][1]}",
+        metrics=f"http://127.0.0.1:{metrics.socket.port}/metrics",
+        daemon=daemon,
+    )
+
+
+def announce(settings: Settings, where: Running, *, console: Console) -> None:
+    """Says where the service answers, and prints an admin's token: at the first start of a data folder only."""
+    console.print(f"Thirdkey serves at {where.api}", soft_wrap=True)
+    console.print(f"metrics at {where.metrics}, private chain at {where.daemon}", soft_wrap=True)
+    marker = settings.thirdkey_home / "admin_token_shown"
+    if settings.issuer_public_key is not None or marker.exists():
+        console.print("tokens: thirdkey token issue --sub NAME [--right admin]")
+        return
+    rights = frozenset({Right.ADMIN})
+    token = issue_token(issuer_key(settings), sub=UserId("admin"), rights=rights, ttl_s=ADMIN_TOKEN_S)
+    marker.touch(mode=0o600)
+    console.print(f"admin token, shown once, good for {ADMIN_TOKEN_S // 3_600} hours:")
+    console.print(token, soft_wrap=True, highlight=False)

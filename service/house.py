@@ -1,0 +1,24 @@
+"""Everything one node is made of, built in one place and handed to the edges."""
+
+from dataclasses import dataclass, field
+
+from actors.desk import Desk
+from actors.ports import Clock
+from eventstore.opening import Store
+from projections.escrows import Escrows
+from projections.runner import Runner
+from service.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """What the edges (HTTP, command line) work with."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    desk: Desk
+    escrows: Escrows
+    runner: Runner
+    problems: list[str] = field(default_factory=list)
+    """What an operator must look at, newest last (parked escrows, quarantined slots)."""

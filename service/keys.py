@@ -1,0 +1,68 @@
+"""Keys that the embedded defaults make for themselves: files in the data folder that only their owner reads."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from service.settings import Settings
+
+KEY_BYTES = 32
+ENCRYPTION_FILE, ISSUER_FILE = "encryption.key", "token_issuer.key"
+
+
+class KeyFileWrong(Exception):
+    """A key file does not hold 64 hex digits or may be read by others."""
+
+    def __init__(self, *, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+def encryption_key(settings: Settings) -> bytes:
+    """Returns the key that wraps the escrows' keys (32 bytes), made at the first start; raises `KeyFileWrong`."""
+    return settings.encryption_key or _kept(settings.thirdkey_home / ENCRYPTION_FILE)
+
+
+def issuer_key(settings: Settings) -> Ed25519PrivateKey:
+    """Returns the embedded token issuer's key, made when first used; raises `KeyFileWrong`."""
+    return Ed25519PrivateKey.from_private_bytes(_kept(settings.thirdkey_home / ISSUER_FILE))
+
+
+def trusted_issuer(settings: Settings) -> Ed25519PublicKey:
+    """Returns the key that tokens must be signed with; raises `KeyFileWrong`."""
+    if settings.issuer_public_key is not None:
+        return Ed25519PublicKey.from_public_bytes(settings.issuer_public_key)
+    return issuer_key(settings).public_key()
+
+
+def _kept(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        _make(path)
+    if path.stat().st_mode & 0o077:
+        raise KeyFileWrong(path=path, reason="readable by others; expected mode 0600")
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise KeyFileWrong(path=path, reason="expected 64 hex digits")
+    return key
+
+
+def _make(path: Path) -> None:
+    # Written whole under another name first: two processes that start at once must end with one key, a crash with none.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()

@@ -1,0 +1,150 @@
+"""Builds and runs one node: escrow actors, supervisors, the finder of turns, the keeper of time, the watcher."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from actors.desk import Desk
+from actors.directory import Directory
+from actors.escrow import EscrowActor
+from actors.ports import Clock, DaemonRpc, Watch
+from actors.runtime import AsyncioRef
+from actors.seat_agent import AgentLimits
+from actors.slots import Slot
+from actors.supervisor import RoleSupervisor, SlotCounts, SupervisorLimits
+from actors.timekeeper import Timekeeper
+from actors.turn_finder import FinderLimits, TurnFinder
+from actors.wallet_register import WalletRegister
+from actors.watcher import ChainWatcher
+from domain.events import AnyEvent
+from domain.ids import EscrowId
+from domain.roles import THREE, Role
+from domain.states import Escrow
+from eventstore.opening import Store
+from projections.escrows import Escrows
+from projections.runner import Runner
+from schemas.address import Network
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeLimits:
+    """Bounds of a node's parts."""
+
+    supervisor: SupervisorLimits = field(default_factory=SupervisorLimits)
+    finder: FinderLimits = field(default_factory=FinderLimits)
+    agent: AgentLimits = field(default_factory=AgentLimits)
+    watch_poll_s: float = 1.0
+    time_look_s: float = 1.0
+    stop_s: float = 10.0
+
+
+class Node:
+    """One node on a store. `start` brings the read model to the log's end before anything acts on it."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        network: Network,
+        slots: Iterable[Slot],
+        daemon: DaemonRpc,
+        watch: Watch,
+        limits: NodeLimits | None = None,
+    ) -> None:
+        self.store, self.clock, self._network, self._limits = store, clock, network, limits or NodeLimits()
+        self.problems: list[str] = []
+        self.directory: Directory[EscrowId] = Directory(self._wake, clock=clock, on_parked=self._parked)
+        self.desk = Desk(self.directory)
+        self.escrows = Escrows()
+        self.runner = Runner(store.log, self.escrows)
+        self.supervisors = self._supervisors(tuple(slots))
+        self.watcher = self._watcher(watch)
+        self._finder = self._turn_finder(daemon)
+        self._timekeeper = Timekeeper(
+            desk=self.desk,
+            live=self.escrows.live,
+            outages=self.watcher.outages,
+            clock=clock,
+            look_s=self._limits.time_look_s,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Reads the log, then begins to act."""
+        await self.runner.catch_up()
+        work = (self.runner.run(), self._finder.run(), self._timekeeper.run(), self.watcher.run())
+        self._tasks = [asyncio.get_running_loop().create_task(each) for each in work]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """Lets messages in hand be finished and ends everything; slots keep their wallets as they are."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.directory.stop_all(timeout_s=self._limits.stop_s)
+        for supervisor in self.supervisors.values():
+            await supervisor.actor_ref.stop(timeout_s=self._limits.stop_s)
+
+    def slot_counts(self) -> Mapping[Role, SlotCounts]:
+        """Slots by role, for the metrics."""
+        return {role: supervisor.counts() for role, supervisor in self.supervisors.items()}
+
+    def _wake(self, escrow_id: EscrowId) -> EscrowActor:
+        return EscrowActor(escrow_id, event_log=self.store.log, clock=self.clock, on_appended=self._moved)
+
+    def _moved(self, escrow_id: EscrowId, events: tuple[AnyEvent, ...], state: Escrow) -> None:
+        self._finder.moved(escrow_id, events, state)
+
+    def _parked(self, escrow_id: EscrowId, failure: BaseException) -> None:
+        self.problems.append(f"{escrow_id} stopped: {type(failure).__name__}")
+
+    def _supervisors(self, slots: Sequence[Slot]) -> dict[Role, RoleSupervisor]:
+        return {
+            role: RoleSupervisor(
+                role,
+                [slot for slot in slots if slot.role is role],
+                leases=self.store.slot_leases,
+                node_id=self.store.node_id,
+                clock=self.clock,
+                limits=self._limits.supervisor,
+            )
+            for role in THREE
+        }
+
+    def _watcher(self, watch: Watch) -> ChainWatcher:
+        return ChainWatcher(
+            desk=self.desk,
+            live=self.escrows.live,
+            watch=watch,
+            vault=self.store.vault,
+            clock=self.clock,
+            poll_s=self._limits.watch_poll_s,
+        )
+
+    def _turn_finder(self, daemon: DaemonRpc) -> TurnFinder:
+        refs: dict[Role, AsyncioRef] = {role: each.actor_ref for role, each in self.supervisors.items()}
+        return TurnFinder(
+            desk=self.desk,
+            open_turns=self.escrows.open_turns,
+            supervisors=refs,
+            seat_leases=self.store.seat_leases,
+            register=WalletRegister(self.store.log),
+            vault=self.store.vault,
+            daemon=daemon,
+            clock=self.clock,
+            node_id=self.store.node_id,
+            network=self._network,
+            limits=self._limits.finder,
+            agent_limits=self._limits.agent,
+        )
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (failure := task.exception()):
+            log.error("node_part_ended", part=task.get_name(), exc_info=failure)
+            self.problems.append(f"{task.get_name()} ended: {type(failure).__name__}")

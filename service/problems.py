@@ -1,0 +1,169 @@
+"""Problems: every code with its HTTP status, in one table, and the answers made of them."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+
+from actors.directory import DirectoryFull, Parked
+from actors.escrow import KeyReused, Rejected
+from actors.mail import ActorStopped, AskTimeout, MailboxFull
+from domain.evolve import ImpossibleHistory
+from domain.refusals import SENTENCES, Refused
+from eventstore.api import LogBusy, LogUnavailable
+from schemas.codec import UnknownEvent
+from schemas.problems import CONTENT_TYPE, Problem
+from service.auth import TokenRefused
+
+STATUS: Mapping[str, int] = {
+    # refusals of the domain
+    "address_change_pending": 409,
+    "agreement_none": 404,
+    "agreement_own": 403,
+    "already_broadcast": 409,
+    "already_confirmed": 409,
+    "already_given": 409,
+    "amount_invalid": 422,
+    "bp_invalid": 422,
+    "case_closed": 409,
+    "case_exists": 409,
+    "deadline_invalid": 422,
+    "deposit_seen": 409,
+    "dispute_open": 409,
+    "epoch_in_progress": 409,
+    "escrow_exists": 409,
+    "limit_amount": 422,
+    "limit_concurrency": 503,
+    "limit_volume": 422,
+    "maintenance": 503,
+    "no_case": 404,
+    "no_such_escrow": 404,
+    "not_a_party": 403,
+    "not_awaited": 409,
+    "not_shipped": 409,
+    "not_the_arbiter": 403,
+    "not_the_buyer": 403,
+    "not_the_vendor": 403,
+    "nothing_due": 409,
+    "nothing_to_pay": 409,
+    "order_live": 409,
+    "payout_address_missing": 409,
+    "payout_address_is_escrow": 422,
+    "placeholder_address": 422,
+    "proposal_invalid": 409,
+    "reason_required": 422,
+    "seat_taken": 409,
+    "three_must_differ": 422,
+    "wallet_other": 409,
+    "wrong_state": 409,
+    # what the doors themselves refuse
+    "address_checksum": 422,
+    "address_integrated": 422,
+    "address_malformed": 422,
+    "address_network": 422,
+    "address_placeholder": 422,
+    "body_malformed": 400,
+    "body_slow": 408,
+    "body_too_large": 413,
+    "busy": 503,
+    "cursor_invalid": 422,
+    "escrow_stopped": 503,
+    "idempotency_key_invalid": 422,
+    "idempotency_key_reused": 422,
+    "internal": 500,
+    "media_type": 415,
+    "method_not_allowed": 405,
+    "no_such_case": 404,
+    "not_found": 404,
+    "request_invalid": 400,
+    "right_missing": 403,
+    "seat_kind_unavailable": 422,
+    "token_expired": 401,
+    "token_invalid": 401,
+    "token_missing": 401,
+    "unavailable": 503,
+    "validation": 422,
+}
+
+DOOR_SENTENCES: Mapping[str, str] = {
+    "address_checksum": "The checksum of this address is wrong.",
+    "address_integrated": "An integrated address cannot be paid out to.",
+    "address_malformed": "This is not a Monero address.",
+    "address_network": "This address belongs to another network.",
+    "address_placeholder": "Nobody holds the key of this address: money sent to it would be lost.",
+    "body_malformed": "The body is not valid JSON.",
+    "body_slow": "The body took too long to arrive.",
+    "body_too_large": "The body is larger than this service accepts.",
+    "busy": "The service has as much to do as it takes on at once; try again shortly.",
+    "cursor_invalid": "This is not a cursor of this service.",
+    "escrow_stopped": "This escrow is stopped until an operator has looked at it; nothing is lost.",
+    "idempotency_key_invalid": "An Idempotency-Key is 1 to so many visible ASCII characters.",
+    "idempotency_key_reused": "This Idempotency-Key was used before with another body.",
+    "internal": "Something went wrong inside the service; nothing more is known to the outside.",
+    "media_type": "The body must be application/json.",
+    "method_not_allowed": "This address does not know this method.",
+    "no_such_case": "There is no such case.",
+    "not_found": "There is nothing at this address.",
+    "request_invalid": "The request is not one this service understands.",
+    "right_missing": "The token does not carry the right to do this.",
+    "seat_kind_unavailable": "Nobody could take a seat of this kind on this installation.",
+    "token_expired": "The token has expired.",
+    "token_invalid": "The token is not one of this service's issuer.",
+    "token_missing": "This needs a bearer token.",
+    "unavailable": "The service cannot answer now; whether the command was followed is shown by repeating it.",
+    "validation": "A field is missing, unknown or not of the form it must have.",
+}
+
+
+class Refusal(Exception):
+    """Ends a request with a problem; changes nothing."""
+
+    def __init__(self, code: str, *, detail: str = "", facts: Mapping[str, str | int] | None = None) -> None:
+        super().__init__(code)
+        self.code, self.detail, self.facts = code, detail, dict(facts or {})
+
+
+def problem(code: str, *, detail: str = "", facts: Mapping[str, str | int] | None = None) -> Problem:
+    """Makes the problem of a code."""
+    title = SENTENCES.get(code) or DOOR_SENTENCES[code]
+    return Problem(status=STATUS[code], code=code, title=title, detail=detail, facts=dict(facts or {}))
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Finds the problem that an exception stands for; what nobody expected is `internal`, without a word more."""
+    match error:
+        case Refusal():
+            return problem(error.code, detail=error.detail, facts=error.facts)
+        case TokenRefused():
+            return problem(error.code)
+        case KeyReused():
+            return problem("idempotency_key_reused")
+        case LogBusy() | MailboxFull() | DirectoryFull():
+            return problem("busy")
+        case Parked() | UnknownEvent() | ImpossibleHistory():
+            return problem("escrow_stopped")
+        case LogUnavailable() | AskTimeout() | ActorStopped():
+            return problem("unavailable")
+        case web.HTTPException():
+            return problem(_CODE_OF_STATUS.get(error.status, "request_invalid"))
+        case _:
+            return problem("internal")
+
+
+def refuse(refused: Rejected | Refused) -> Refusal:
+    """Turns a refusal of the domain into the end of the request."""
+    return Refusal(refused.code, facts=refused.facts)
+
+
+def response(of: Problem, *, retry_after_s: int) -> web.Response:
+    """Writes a problem; a 503 says when to come back, a 401 how to identify oneself."""
+    headers: dict[str, str] = {}
+    if of.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(retry_after_s)
+    if of.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.Response(status=of.status, body=msgspec.json.encode(of), content_type=CONTENT_TYPE, headers=headers)
+
+
+_CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "media_type"}

@@ -1,0 +1,244 @@
+"""Settings: read once from the environment, checked as a whole, every mistake named at once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, TypeVar, cast
+
+import msgspec
+
+from domain.ids import UserId
+from domain.money import ATOMIC_MAX, Atomic
+from domain.roles import THREE, Role, SeatKind
+from domain.terms import Policy
+from eventstore.migrations import PARTITIONS_MAX
+from schemas.address import BadAddress, Network, parse_address
+from service import setting_values as v
+
+PORT_MAX = 65_535
+YEAR_S = 366 * 24 * 3_600
+EMBEDDED_ARBITER = UserId("arbiter")
+"""Who arbitrates on a test network when nobody is named."""
+
+ArbiterMode = Literal["single", "pool"]
+_T = TypeVar("_T")
+
+
+class SettingsWrong(Exception):
+    """The environment does not make sense; `mistakes` lists every sentence about it."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class Arbiter(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who may be assigned as arbiter, and where their fee goes if that is configured."""
+
+    user_id: UserId
+    address: str | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an operator can set; the names of the environment in lower case."""
+
+    thirdkey_home: Path = Path(".thirdkey")
+    """The data folder: embedded database, keys, wallets."""
+    database_url: str | None = None
+    """None means the embedded Postgres in the data folder."""
+    server_host: str = "127.0.0.1"
+    server_port: int = 8080
+    """0 asks the system for a free port, here and below."""
+    metrics_port: int = 8081
+    """On loopback only."""
+    monero_network: Network = "regtest"
+    monero_rpc_urls: tuple[str, ...] = ()
+    monero_rpc_user: str | None = None
+    monero_rpc_password: str | None = None
+    monero_daemon_urls: tuple[str, ...] = ()
+    pool_min: int = 3
+    pool_max: int = 30
+    encryption_key: bytes | None = None
+    issuer_public_key: bytes | None = None
+    """Ed25519 key of who issues tokens, 32 bytes; None means the one in the data folder."""
+    log_partitions: int = 4
+    arbiter_mode: ArbiterMode = "single"
+    arbiters: tuple[Arbiter, ...] = (Arbiter(user_id=EMBEDDED_ARBITER),)
+    default_seats: dict[Role, SeatKind] = msgspec.field(default_factory=lambda: dict.fromkeys(THREE, SeatKind.POOL))
+    allow_hosted_seats: bool = True
+    max_escrow_amount_atomic: Atomic = Atomic(5_000_000_000_000)
+    max_beta_volume_atomic: Atomic = Atomic(50_000_000_000_000)
+    max_concurrent_escrows: int = 20
+    figures: Policy = Policy()
+    """Deadlines and bounds of the rules themselves."""
+    body_max: int = 65_536
+    """Bytes of a request's body."""
+    body_timeout_s: int = 30
+    page_max: int = 100
+    history_max: int = 1_000
+    """Events shown in an escrow's history."""
+    own_writes_wait_s: int = 1
+    """How long a list waits for the read model to pass what was written before."""
+    idempotency_key_max: int = 128
+    """Characters."""
+    token_max: int = 4_096
+    """Characters of a bearer token."""
+    retry_after_s: int = 1
+    """What a caller is told to wait after a 503."""
+
+    def policy(self) -> Policy:
+        """Returns what is written into each new escrow: the figures by which it will be judged for ever."""
+        return self.figures
+
+    def seat_kinds(self) -> frozenset[SeatKind]:
+        """Names the kinds of seats that somebody could take today: hosted ones, where they are allowed."""
+        return frozenset({SeatKind.POOL}) if self.allow_hosted_seats else frozenset()
+
+    def __repr__(self) -> str:
+        """Shows nothing but the network: addresses of databases and keys are secrets."""
+        return f"Settings(network={self.monero_network!r}, …)"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """Keeps secrets out of pretty tracebacks as well."""
+        return [("network", self.monero_network)]
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Reads settings; raises `SettingsWrong` with all mistakes."""
+    read = _Reader(environ)
+    settings = _with_numbers(_with_words(read), read)
+    mistakes = (*read.mistakes, *_contradictions(settings, environ))
+    if mistakes:
+        raise SettingsWrong(mistakes)
+    return settings
+
+
+_NETWORKS = ("mainnet", "stagenet", "testnet", "regtest")
+_BOUNDS: dict[str, tuple[int, int]] = {
+    "server_port": (0, PORT_MAX),
+    "metrics_port": (0, PORT_MAX),
+    "pool_min": (3, 3_000),
+    "pool_max": (3, 3_000),
+    "log_partitions": (1, PARTITIONS_MAX),
+    "max_escrow_amount_atomic": (1, ATOMIC_MAX),
+    "max_beta_volume_atomic": (1, ATOMIC_MAX),
+    "max_concurrent_escrows": (1, 1_000_000),
+    "body_max": (1_024, 16 * 1_048_576),
+    "body_timeout_s": (1, 600),
+    "page_max": (1, 1_000),
+    "history_max": (1, 10_000),
+    "own_writes_wait_s": (0, 30),
+    "idempotency_key_max": (16, 1_024),
+    "token_max": (512, 16_384),
+    "retry_after_s": (1, 3_600),
+}
+_FIGURES: dict[str, tuple[int, int]] = {
+    "dust_atomic": (1, ATOMIC_MAX),
+    "network_fee_max_atomic": (1, ATOMIC_MAX),
+    "final_confirmations": (1, 1_000),
+    "epochs_max": (1, 100),
+} | dict.fromkeys(
+    (
+        *("pending_s", "setup_s", "setup_relay_s", "funding_remind_s", "funding_s", "ship_s"),
+        *("dispute_untouched_s", "dispute_undecided_s"),
+    ),
+    (1, YEAR_S),
+)
+
+
+class _Reader:
+    """Reads one variable after another and collects what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.mistakes: list[str] = []
+
+    def __call__(self, variable: str, parse: Callable[[str], _T], default: _T) -> _T:
+        text = self._environ.get(variable, "").strip()
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except v.BadValue as bad:
+            self.mistakes.append(f"{variable}: {bad}")
+            return default
+
+    def numbers(self, bounds: Mapping[str, tuple[int, int]], usual: msgspec.Struct) -> dict[str, int]:
+        """Reads whole numbers by the names of a record's fields."""
+        return {
+            field: self(field.upper(), v.whole(least=least, most=most), getattr(usual, field))
+            for field, (least, most) in bounds.items()
+        }
+
+
+def _with_words(read: _Reader) -> Settings:
+    network = cast(Network, read("MONERO_NETWORK", v.choice(*_NETWORKS), "regtest"))
+    hosted = network != "mainnet"
+    return Settings(
+        thirdkey_home=read("THIRDKEY_HOME", Path, Path(".thirdkey")),
+        database_url=read("DATABASE_URL", str, None),
+        server_host=read("SERVER_HOST", str, "127.0.0.1"),
+        monero_network=network,
+        monero_rpc_urls=read("MONERO_RPC_URLS", v.urls, ()),
+        monero_rpc_user=read("MONERO_RPC_USER", str, None),
+        monero_rpc_password=read("MONERO_RPC_PASSWORD", str, None),
+        monero_daemon_urls=read("MONERO_DAEMON_URLS", v.urls, ()),
+        encryption_key=read("ENCRYPTION_KEY", v.hex_bytes, None),
+        issuer_public_key=read("ISSUER_PUBLIC_KEY", v.hex_bytes, None),
+        arbiter_mode=cast(ArbiterMode, read("ARBITER_MODE", _arbiter_mode, "single")),
+        arbiters=_arbiters(read, network),
+        allow_hosted_seats=read("ALLOW_HOSTED_SEATS", v.yes_no, hosted),
+        default_seats=read(
+            "DEFAULT_SEATS", v.seat_kinds, dict.fromkeys(THREE, SeatKind.POOL if hosted else SeatKind.RELAY)
+        ),
+    )
+
+
+def _with_numbers(settings: Settings, read: _Reader) -> Settings:
+    usual = Policy()
+    figures = msgspec.structs.replace(
+        usual,
+        arbiter_fee_ppm=read("ARBITER_FEE_PERCENTAGE", v.ppm, usual.arbiter_fee_ppm),
+        stuck_s=read("STUCK_S", v.seconds_four, usual.stuck_s),
+        **read.numbers(_FIGURES, usual),
+    )
+    return msgspec.structs.replace(settings, figures=figures, **read.numbers(_BOUNDS, settings))
+
+
+def _arbiter_mode(text: str) -> str:
+    return "single" if text == "single_admin" else v.choice("single", "pool")(text)
+
+
+def _arbiters(read: _Reader, network: Network) -> tuple[Arbiter, ...]:
+    nobody: tuple[str, ...] = ()
+    alone: tuple[UserId, ...] = (EMBEDDED_ARBITER,)
+    users = read("ARBITER_USER_ID", v.users, alone)
+    addresses = read("ARBITER_ADDRESS", v.text_list, nobody)
+    if addresses and len(addresses) != len(users):
+        read.mistakes.append("ARBITER_ADDRESS: expected one address for each of ARBITER_USER_ID, or none at all")
+        return tuple(Arbiter(user_id=user) for user in users)
+    for number, address in enumerate(addresses, start=1):
+        _check_address(read, address, number=number, network=network)
+    padded: tuple[str | None, ...] = addresses or (None,) * len(users)
+    return tuple(Arbiter(user_id=user, address=address) for user, address in zip(users, padded, strict=True))
+
+
+def _check_address(read: _Reader, address: str, *, number: int, network: Network) -> None:
+    try:
+        parse_address(address, network=network)
+    except BadAddress as bad:
+        read.mistakes.append(f"ARBITER_ADDRESS: entry {number} is refused ({bad.code})")
+
+
+def _contradictions(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    if settings.database_url is not None and not environ.get("ENCRYPTION_KEY", "").strip():
+        yield "ENCRYPTION_KEY: expected 64 hex digits beside DATABASE_URL; only the embedded database makes its own key"
+    if settings.arbiter_mode == "single" and len(settings.arbiters) > 1:
+        yield "ARBITER_USER_ID: expected one user in ARBITER_MODE single"
+    if settings.monero_network == "mainnet" and not environ.get("ARBITER_USER_ID", "").strip():
+        yield "ARBITER_USER_ID: expected on mainnet"
+    if settings.pool_min > settings.pool_max:
+        yield "POOL_MIN: expected at most POOL_MAX"
+    if settings.figures.funding_remind_s > settings.figures.funding_s:
+        yield "FUNDING_REMIND_S: expected at most FUNDING_S"
+    if environ.get("FEE_SETTLEMENT", "single").strip() not in ("", "single"):
+        yield "FEE_SETTLEMENT: only single is possible in this version"

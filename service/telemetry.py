@@ -1,0 +1,170 @@
+"""Metrics: what can be counted without naming anybody, on a loopback port of their own."""
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Mapping
+
+from aiohttp import web
+from prometheus_async.aio.web import MetricsHTTPServer
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from actors.directory import DirectoryCounts
+from actors.supervisor import SlotCounts
+from domain.roles import Role
+from domain.states import NAMES, Escrow, name
+from projections.escrows import Escrows
+from service.house import House
+
+LOOPBACK = "127.0.0.1"
+"""Metrics are for the machine's own collector; nobody else reaches them."""
+APPEND_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+RPC_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
+HTTP_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+
+SlotSource = Callable[[], Mapping[Role, SlotCounts]]
+ActorSource = Callable[[], DirectoryCounts]
+
+
+class Telemetry:
+    """The metrics of one node. Labels are states, methods and routes as written in the code: never an id."""
+
+    def __init__(self) -> None:
+        # A registry of its own: several nodes may run in one process.
+        self.registry = CollectorRegistry()
+        self._rpc_requests = Counter(
+            "monero_rpc_requests_total", "Calls to wallets.", ("method", "status"), registry=self.registry
+        )
+        self._rpc_seconds = Histogram(
+            "monero_rpc_duration_seconds",
+            "Seconds of calls to wallets.",
+            ("method",),
+            buckets=RPC_BUCKETS,
+            registry=self.registry,
+        )
+        self._append_seconds = Histogram(
+            "log_append_seconds",
+            "Seconds from queueing an append to its answer.",
+            buckets=APPEND_BUCKETS,
+            registry=self.registry,
+        )
+        self._http_seconds = Histogram(
+            "http_request_duration_seconds",
+            "Seconds of requests.",
+            ("method", "route", "status"),
+            buckets=HTTP_BUCKETS,
+            registry=self.registry,
+        )
+        self._lag: dict[int, int] = {}
+
+    def observe_wallet_call(self, method: str, seconds: float, ok: bool) -> None:
+        """Counts one call to a wallet."""
+        self._rpc_requests.labels(method, "success" if ok else "error").inc()
+        self._rpc_seconds.labels(method).observe(seconds)
+
+    def observe_request(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts one request; `route` is the template, never the path."""
+        self._http_seconds.labels(method, route, str(status)).observe(seconds)
+
+    def watch(self, house: House, *, slots: SlotSource | None = None, actors: ActorSource | None = None) -> None:
+        """Shows a node's escrows, appends and read models, and its slots and actors where their figures are given."""
+        house.store.log.observe_append = self._append_seconds.observe
+        self.registry.register(_Escrows(house.escrows))
+        self.registry.register(_Lag(self._lag))
+        if slots is not None:
+            self.registry.register(_Slots(slots))
+        if actors is not None:
+            self.registry.register(_Actors(actors))
+
+    async def render(self, house: House) -> bytes:
+        """Writes all metrics in the text format of Prometheus."""
+        positions = dict(enumerate(house.runner.positions))
+        for head in await house.store.log.heads():
+            self._lag[head.partition] = max(0, head.position - positions[head.partition])
+        return generate_latest(self.registry)
+
+    async def serve(
+        self, house: House, *, port: int, slots: SlotSource | None = None, actors: ActorSource | None = None
+    ) -> MetricsHTTPServer:
+        """Serves `/metrics` on loopback; port 0 asks the system for one, named by the answer's `socket`."""
+        self.watch(house, slots=slots, actors=actors)
+
+        async def show(_: web.Request) -> web.Response:
+            return web.Response(body=await self.render(house), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+        app = web.Application()
+        app.router.add_get("/metrics", show)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, LOOPBACK, port).start()
+        return MetricsHTTPServer.from_server(runner=runner, app=app, https=False)
+
+
+class _Escrows(Collector):
+    """Counts from the read model, so that they survive a restart: nothing here is ever taken back."""
+
+    def __init__(self, escrows: Escrows) -> None:
+        self._escrows = escrows
+
+    def collect(self) -> Iterator[Metric]:
+        tally: Tally[str] = Tally()
+        for _, state in self._escrows.all():
+            tally.update(_marks(state))
+        by_status = GaugeMetricFamily("escrows_by_status", "Escrows by state.", labels=["status"])
+        for status in NAMES.values():
+            by_status.add_metric([status], tally[f"status:{status}"])
+        yield by_status
+        for metric, mark, says in _COUNTED:
+            yield CounterMetricFamily(metric, says, value=tally[mark])
+        yield GaugeMetricFamily("recovery_cases_open", "Escrows that people must look at.", value=tally["recovery"])
+
+
+_COUNTED = (
+    ("escrows_total", "created", "Escrows there are; none is ever removed."),
+    ("escrows_created_total", "created", "Escrows created."),
+    ("escrow_failures_total", "status:setup_failed", "Escrows whose set-up failed."),
+    ("disputes_opened_total", "disputed", "Disputes opened."),
+    ("funds_released_total", "status:completed", "Escrows paid out to the vendor, split or as agreed."),
+    ("funds_refunded_total", "status:refunded", "Escrows paid back to the buyer."),
+)
+
+
+def _marks(state: Escrow) -> Iterator[str]:
+    yield "created"
+    yield f"status:{name(state)}"
+    if state.core.case is not None:
+        yield "disputed"
+    if state.core.recovery:
+        yield "recovery"
+
+
+class _Lag(Collector):
+    def __init__(self, lag: Mapping[int, int]) -> None:
+        self._lag = lag
+
+    def collect(self) -> Iterator[Metric]:
+        says = "Events that the read model is behind the log."
+        yield GaugeMetricFamily("projection_lag_events", says, value=sum(self._lag.values()))
+
+
+class _Slots(Collector):
+    def __init__(self, slots: SlotSource) -> None:
+        self._slots = slots
+
+    def collect(self) -> Iterator[Metric]:
+        counts = list(self._slots().values())
+        yield GaugeMetricFamily("rpc_pool_total_slots", "Slots there are.", value=sum(each.total for each in counts))
+        yield GaugeMetricFamily("rpc_pool_free_slots", "Slots that wait.", value=sum(each.free for each in counts))
+        yield GaugeMetricFamily("rpc_pool_busy_slots", "Slots at work.", value=sum(each.busy for each in counts))
+
+
+class _Actors(Collector):
+    def __init__(self, actors: ActorSource) -> None:
+        self._actors = actors
+
+    def collect(self) -> Iterator[Metric]:
+        counts = self._actors()
+        yield GaugeMetricFamily("escrow_actors_awake", "Escrow actors in memory.", value=counts.resident)
+        yield GaugeMetricFamily("escrow_actors_parked", "Escrow actors that crashed too often.", value=counts.parked)
+        yield CounterMetricFamily("escrow_actor_wakes_total", "Escrow actors woken.", value=counts.wakes)
+        yield CounterMetricFamily("escrow_actor_crashes_total", "Escrow actors that crashed.", value=counts.crashes)
