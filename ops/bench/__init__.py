@@ -1,0 +1,1 @@
+"""Timings against a yardstick measured in the same rounds; none is part of the tests."""

@@ -1,0 +1,1 @@
+"""A private chain and its wallets on this machine, for the demo and the tests of real wallets."""
