@@ -1,0 +1,175 @@
+"""One escrow after another on real wallets and a real chain, through a node: both endings, to the atomic unit."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from actors.clock import SystemClock
+from actors.daemon_rpc import HttpDaemon
+from actors.ports import WalletRpc
+from actors.scan.follower import ScannerWatch
+from domain.events import AddressConfirmed, AnyEvent, PayoutProposed
+from domain.evolve import fold
+from domain.ids import Address, EscrowId
+from domain.roles import THREE, Role
+from domain.setup import is_placeholder, payin_address
+from domain.states import Completed, Escrow, Refunded
+from domain.terms import Policy
+from eventstore.opening import memory_store
+from ops.regtest.chain import FunderWallet, RegtestChain
+from schemas.codec import decode
+from service.embedded import EmbeddedWorld
+from service.node import Node, NodeLimits
+from tests.chaos.child import do_what_is_awaited
+from tests.given import AMOUNT
+from tests.real.child import mining_helps
+from tests.real_world import FUNDER, RichChain, balances, funder_running, paid_by
+
+pytestmark = [pytest.mark.timeout(240)]
+
+LIFE_S = 120.0
+ARBITERS = AMOUNT * Policy().arbiter_fee_ppm // 1_000_000
+
+
+class Curious:
+    """A wallet that is asked for its address right after `make_multisig`: it then shows its placeholder."""
+
+    def __init__(self, rpc: WalletRpc, shown: list[Address]) -> None:
+        self._rpc, self._shown = rpc, shown
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rpc, name)
+
+    async def make_multisig(self, infos: Sequence[str], *, password: str) -> str:
+        made = await self._rpc.make_multisig(infos, password=password)
+        self._shown.append(await self._rpc.get_address())
+        return made
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """A node on real wallets, and an ordinary wallet beside it."""
+
+    node: Node
+    chain: RegtestChain
+    funder: FunderWallet
+    rich: RichChain
+    placeholders: list[Address]
+
+    async def live(self, escrow_id: EscrowId, *, dispute: bool) -> Escrow:
+        """Plays one escrow to its end."""
+        paid = False
+        async with asyncio.timeout(LIFE_S):
+            while True:
+                state = await self.node.desk.state(escrow_id)
+                if isinstance(state, (Completed, Refunded)):
+                    return state
+                await do_what_is_awaited(
+                    self.node, state, dispute=dispute, escrow_id=escrow_id, addresses=self.rich.receivers.__getitem__
+                )
+                if state is not None and not paid and (address := payin_address(state)):
+                    await self.funder.refresh()
+                    await self.funder.pay(address, AMOUNT)
+                    paid = True
+                elif state is not None:
+                    await self._mine_if_awaited(state)
+                await asyncio.sleep(0.05)
+
+    async def events(self, escrow_id: EscrowId) -> list[AnyEvent]:
+        """Reads an escrow's whole stream."""
+        recorded = await self.node.store.log.read_stream(escrow_id)
+        return [decode(type=each.type, schema_version=each.schema_version, body=each.body) for each in recorded]
+
+    async def _mine_if_awaited(self, state: Escrow) -> None:
+        if mining_helps(state):
+            await self.chain.mine(1, to=self.rich.miner)
+
+
+@pytest.fixture
+async def stage(home: Path, rich_chain: RichChain) -> AsyncIterator[Stage]:
+    async with AsyncExitStack() as stack:
+        world = EmbeddedWorld(home=home)
+        stack.push_async_callback(world.stop)
+        await world.start_chain_and_slots()
+        funder = await stack.enter_async_context(funder_running(home, daemon_url=world.daemon_url))
+        await funder.open(FUNDER, password="")
+        stack.push_async_callback(funder.close)
+        daemon, chain = HttpDaemon(world.daemon_url), RegtestChain(world.daemon_url)
+        stack.push_async_callback(daemon.aclose)
+        stack.push_async_callback(chain.aclose)
+        shown: list[Address] = []
+        for slot in world.slots:
+            slot.rpc = cast(WalletRpc, Curious(slot.rpc, shown))
+        node = Node(
+            store=memory_store(partitions=4),
+            clock=SystemClock(),
+            network="regtest",
+            slots=world.slots,
+            daemon=daemon,
+            watch=ScannerWatch(daemon, clock=SystemClock(), network="regtest"),
+            limits=NodeLimits(watch_poll_s=0.2),
+        )
+        await node.start()
+        stack.push_async_callback(node.stop)
+        yield Stage(node=node, chain=chain, funder=funder, rich=rich_chain, placeholders=shown)
+
+
+async def test_both_endings_pay_to_the_atomic_unit_and_no_placeholder_is_ever_shown(stage: Stage) -> None:
+    # One test for three claims: bringing real wallets up and through a set-up is what costs.
+    released = await _released(stage, EscrowId("esc_released"))
+    await _refunded(stage, EscrowId("esc_refunded"), before=released)
+    assert len(stage.placeholders) == 2 * len(THREE)
+    assert all(is_placeholder(shown) for shown in stage.placeholders)
+    for escrow_id in ("esc_released", "esc_refunded"):
+        _check_addresses(await stage.events(EscrowId(escrow_id)), stage.placeholders)
+    assert stage.node.problems == []
+
+
+async def _released(stage: Stage, escrow_id: EscrowId) -> dict[Role, int]:
+    """The vendor gets all but the network fee; returns what the receivers hold."""
+    state = await stage.live(escrow_id, dispute=False)
+    assert isinstance(state, Completed)
+    vendors = AMOUNT - _network_fee(await stage.events(escrow_id))
+    held = await balances(stage.funder, stage.rich)
+    assert held == {Role.BUYER: 0, Role.VENDOR: vendors, Role.ARBITER: 0}
+    assert await paid_by(stage.funder, state.tx_hash, stage.rich) == {Role.VENDOR: vendors}
+    return held
+
+
+async def _refunded(stage: Stage, escrow_id: EscrowId, *, before: dict[Role, int]) -> None:
+    """The arbiter gets exactly two percent of the amount, the buyer all the rest but the network fee."""
+    state = await stage.live(escrow_id, dispute=True)
+    assert isinstance(state, Refunded)
+    buyers = AMOUNT - ARBITERS - _network_fee(await stage.events(escrow_id))
+    held = await balances(stage.funder, stage.rich)
+    assert held == {**before, Role.BUYER: buyers, Role.ARBITER: ARBITERS}
+    paid = await paid_by(stage.funder, state.tx_hash, stage.rich)
+    assert paid == {Role.BUYER: buyers, Role.ARBITER: ARBITERS}
+
+
+def _network_fee(events: list[AnyEvent]) -> int:
+    return next(event.network_fee for event in reversed(events) if isinstance(event, PayoutProposed))
+
+
+def _check_addresses(events: list[AnyEvent], placeholders: list[Address]) -> None:
+    """Looks at the escrow after each of its events: what address would be shown then?"""
+    confirmed: dict[Role, AddressConfirmed] = {}
+    shown: set[Address] = set()
+    state: Escrow | None = None
+    for event in events:
+        state = fold([event], start=state)
+        if isinstance(event, AddressConfirmed):
+            confirmed[event.role] = event
+        address = payin_address(state) if state is not None else None
+        if address is not None:
+            assert set(confirmed) == set(THREE)
+            assert all(each.ready and (each.threshold, each.total) == (2, 3) for each in confirmed.values())
+            assert {each.address for each in confirmed.values()} == {address}
+            shown.add(address)
+    assert len(shown) == 1
+    assert not shown & set(placeholders)

@@ -1,0 +1,38 @@
+"""A wallet that cannot be opened is told in the log, and the turn is tried again until it can."""
+
+from msgspec.structs import replace
+
+from actors.simulation import Fault
+from domain.roles import Role
+from eventstore.api import Recorded
+from service.node import Node
+from tests.sim_world import SimWorld, create, pay_in, play_release, set_addresses, until, until_true
+
+
+async def types_of(node: Node, escrow_id: str) -> list[str]:
+    recorded: list[Recorded] = list(await node.store.log.read_stream(escrow_id))
+    return [each.type for each in recorded]
+
+
+async def test_a_refused_opening_is_recorded_and_tried_again():
+    world = SimWorld()
+    async with world.running() as node:
+        escrow_id = await create(node)
+        await set_addresses(node, escrow_id)
+        await until(node, escrow_id, "awaiting_funding")
+        world.wallets[Role.BUYER][0].faults.plan("open_wallet", Fault.REFUSED, times=1)
+        await pay_in(world, node, escrow_id)
+        await play_release(world, node, escrow_id)
+        assert "turn_failed" in await types_of(node, escrow_id)
+
+
+async def test_a_wallet_made_by_a_process_that_died_half_way_is_opened_by_its_keys():
+    world = SimWorld()
+    folder = world.folders[Role.VENDOR]
+    world.wallets[Role.VENDOR][0].faults.plan("prepare_multisig", Fault.KILLED_AFTER, times=3)
+    async with world.running() as node:
+        escrow_id = await create(node)
+        await until_true(lambda: bool(folder.caches))
+        for name, cache in folder.caches.items():
+            folder.caches[name] = replace(cache, password="torn")
+        await until(node, escrow_id, "awaiting_funding")

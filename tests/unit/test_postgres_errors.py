@@ -1,0 +1,31 @@
+"""What a server that is short of something says is "later", and nobody's command is refused for good by it."""
+
+import asyncpg
+import pytest
+
+from eventstore.api import LogBusy, LogUnavailable
+from eventstore.grouped import LogLimits
+from eventstore.postgres import _sorted_out, fetch
+
+SHORT = [asyncpg.DiskFullError, asyncpg.OutOfMemoryError, asyncpg.TooManyConnectionsError]
+
+
+class ShortPool:
+    """A pool whose server lacks something."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self._error = error
+
+    def acquire(self, *, timeout: float) -> object:
+        raise self._error("short")
+
+
+@pytest.mark.parametrize("error", SHORT)
+async def test_a_server_that_is_short_of_something_is_away_to_readers(error: type[Exception]) -> None:
+    with pytest.raises(LogUnavailable):
+        await fetch(ShortPool(error), "heads", limits=LogLimits())
+
+
+@pytest.mark.parametrize("error", SHORT)
+def test_an_append_to_a_server_that_is_short_of_something_may_be_repeated(error: type[Exception]) -> None:
+    assert isinstance(_sorted_out(error("short")), LogBusy)

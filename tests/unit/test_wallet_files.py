@@ -1,0 +1,66 @@
+"""Copies of wallet files: whole or not there."""
+
+import pytest
+
+from actors.wallet_files import FolderFiles
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "w").write_bytes(b"cache 1")
+    (tmp_path / "w.keys").write_bytes(b"keys 1")
+    return FolderFiles(tmp_path)
+
+
+def test_a_copy_brings_both_files_back(files, tmp_path):
+    files.save("w", label="before-make")
+    (tmp_path / "w").write_bytes(b"cache 2")
+    (tmp_path / "w.keys").write_bytes(b"keys 2")
+    files.restore("w", label="before-make")
+    assert ((tmp_path / "w").read_bytes(), (tmp_path / "w.keys").read_bytes()) == (b"cache 1", b"keys 1")
+
+
+def test_a_copy_without_its_keys_is_no_copy(files, tmp_path):
+    files.save("w", label="one")
+    (tmp_path / "set-up-copies" / "w" / "one" / "w.keys").unlink()
+    assert not files.saved("w", label="one")
+    with pytest.raises(FileNotFoundError):
+        files.restore("w", label="one")
+    assert (tmp_path / "w").read_bytes() == b"cache 1", "nothing was touched"
+
+
+def test_a_wallet_saved_without_a_cache_is_restored_without_one(files, tmp_path):
+    files.drop_cache("w")
+    files.save("w", label="one")
+    (tmp_path / "w").write_bytes(b"of another round")
+    files.restore("w", label="one")
+    assert not (tmp_path / "w").exists()
+
+
+def test_saving_again_without_a_cache_forgets_the_cache_saved_before(files, tmp_path):
+    files.save("w", label="one")
+    files.drop_cache("w")
+    files.save("w", label="one")
+    files.restore("w", label="one")
+    assert not (tmp_path / "w").exists()
+
+
+def test_labels_and_wallets_keep_their_own_copies(files, tmp_path):
+    (tmp_path / "v.keys").write_bytes(b"v")
+    files.save("w", label="one")
+    files.save("v", label="one")
+    files.drop_saved("w")
+    assert not files.saved("w", label="one") and files.saved("v", label="one")
+    assert files.exists("w") and not files.exists("nobody")
+
+
+def test_copies_are_for_our_eyes_alone(files, tmp_path):
+    files.save("w", label="one")
+    copies = list((tmp_path / "set-up-copies" / "w" / "one").iterdir())
+    assert len(copies) == 2 and all(each.stat().st_mode & 0o077 == 0 for each in copies)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../w"])
+def test_a_name_cannot_lead_out_of_the_folder(files, name):
+    with pytest.raises(AssertionError):
+        files.exists(name)
