@@ -113,6 +113,7 @@ class _Tx(msgspec.Struct):
     tx_hash: TxHash
     as_json: str
     in_pool: bool
+    relayed: bool = True
     block_height: int | None = None
 
 
@@ -139,7 +140,8 @@ def _chain_tx(entry: _Tx) -> ChainTx:
         body = msgspec.json.decode(entry.as_json, type=dict[str, Any])
     except msgspec.MsgspecError:
         raise DaemonDown("/get_transactions: unreadable transaction") from None
-    return ChainTx(tx_hash=entry.tx_hash, body=body, height=None if entry.in_pool else entry.block_height)
+    height = None if entry.in_pool else entry.block_height
+    return ChainTx(tx_hash=entry.tx_hash, body=body, height=height, relayed=not entry.in_pool or entry.relayed)
 
 
 def _status(number: int) -> KeyImageStatus:

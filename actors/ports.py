@@ -211,6 +211,12 @@ class ChainTx(msgspec.Struct, frozen=True, kw_only=True):
     body: Mapping[str, Any]
     height: int | None
     """None while in the pool."""
+    relayed: bool = True
+    """False for one that waits in this daemon's pool and was never told to anybody: no miner has it, and none will.
+
+    monerod leaves such a one behind when it is ended between taking a transaction and relaying it; it neither relays
+    it later nor mines it itself, until somebody sends it again (tried on 0.18.0.0). A restricted port hides it.
+    """
 
 
 class KeyImageStatus(StrEnum):

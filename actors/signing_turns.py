@@ -26,6 +26,8 @@ from schemas.sealing import SealedKind
 
 REFRESHES_MAX = 5
 TRIALS_MAX = 4
+RELAY_LOOKS_MAX = 20
+RELAY_LOOK_S = 0.1
 TRIAL_FEE = 10_000_000_000
 """Network fee assumed in the first trial: above the 2.6e9 measured for one input and two destinations."""
 
@@ -247,13 +249,26 @@ async def _broadcast(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money
     assert epoch.signature is not None
     tx_hash = epoch.signature.tx_hash
     await seat.intend(state, turn)
-    if not await seat.daemon.transactions([tx_hash]):
+    if not any(known.relayed for known in await seat.daemon.transactions([tx_hash])):
         place = epoch_place(payout.number, epoch.number)
         await _submit(seat, wallet, await seat.secrets.open(SealedKind.SIGNED_TX, place, epoch.signature.sealed))
+        await _relayed(seat, tx_hash)
     command = c.ReportBroadcast(
         at=seat.now(), role=seat.role, payout=payout.number, epoch=epoch.number, tx_hash=tx_hash
     )
     await seat.give(command, payout.number, epoch.number, seat.now())
+
+
+async def _relayed(seat: Seat, tx_hash: TxHash) -> None:
+    """Waits until the daemon has told others of what it took; it does so a moment after its answer.
+
+    A daemon that hides what is not public yet (a restricted port) is taken at its word.
+    """
+    for _ in range(RELAY_LOOKS_MAX):
+        if all(known.relayed for known in await seat.daemon.transactions([tx_hash])):
+            return
+        await seat.clock.sleep(RELAY_LOOK_S)
+    raise TurnBroken("not_relayed")
 
 
 async def _submit(seat: Seat, wallet: OpenWallet, tx_hex: str) -> None:

@@ -138,6 +138,7 @@ class MemoryChain:
     def __init__(self, *, blocks: int = 1) -> None:
         self.synchronized = True
         self.asked: list[str] = []
+        self.unrelayed: set[TxHash] = set()
         self.pool: dict[TxHash, dict[str, Any]] = {}
         self._blocks: list[BlockFacts] = []
         self._bodies: dict[TxHash, dict[str, Any]] = {}
@@ -203,7 +204,15 @@ class MemoryChain:
     async def transactions(self, tx_hashes: Sequence[TxHash]) -> tuple[ChainTx, ...]:
         self.asked += tx_hashes
         known = [each for each in tx_hashes if each in self._mined or each in self.pool]
-        return tuple(ChainTx(tx_hash=each, body=self._bodies[each], height=self._mined.get(each)) for each in known)
+        return tuple(
+            ChainTx(
+                tx_hash=each,
+                body=self._bodies[each],
+                height=self._mined.get(each),
+                relayed=each not in self.unrelayed,
+            )
+            for each in known
+        )
 
     async def pool_hashes(self) -> tuple[TxHash, ...]:
         self.asked.append("pool")

@@ -221,7 +221,9 @@ class ScannerWatch:
         unknown = sorted(now - self._pool.keys())[: POOL_MAX - len(self._pool)]
         for start in range(0, len(unknown), POOL_CHUNK):
             answers = await self._daemon.transactions(unknown[start : start + POOL_CHUNK])
-            transactions = await self._parse([answer for answer in answers if answer.height is None])
+            # One that nobody was told of is not on its way: it is asked for again at every look until it is.
+            waiting = [answer for answer in answers if answer.height is None and answer.relayed]
+            transactions = await self._parse(waiting)
             self._keep_pooled(await self._scan([(tx, everyone) for tx in transactions]))
             self._pool.update((transaction.tx_hash, transaction) for transaction in transactions)
 

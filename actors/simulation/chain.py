@@ -60,6 +60,10 @@ class SimChain:
     def __init__(self, *, seed: int = 0, height: int = START_HEIGHT) -> None:
         self.online, self.untrusted = True, False
         self.pool: dict[TxHash, SimTx] = {}
+        self.relays = True
+        """False: what wallets send now is taken and told to nobody, as by a daemon that is being ended."""
+        self.unrelayed: set[TxHash] = set()
+        """Waiting transactions that nobody was told of: not mined until they are sent again."""
         self.nonce_reuses: list[str] = []
         """Nonces with which two different transactions were signed: each would endanger a real key share."""
         self._seed, self._drawn = seed, 0
@@ -119,12 +123,16 @@ class SimChain:
 
     def relay(self, tx: SimTx) -> bool:
         """Accepts a transaction into the pool, again and again; False when it spends what another one spends."""
+        if self.relays:
+            self.unrelayed.discard(tx.hash)
         if tx.hash in self.pool or tx.hash in self._places:
             return True
         waiting = {key for other in self.pool.values() for key in other.inputs}
         if any(key in waiting or key in self._spent or key not in self._made for key in tx.inputs):
             return False
         self.pool[tx.hash] = tx
+        if not self.relays:
+            self.unrelayed.add(tx.hash)
         return True
 
     def blocks_from(self, height: int) -> Sequence[SimBlock]:
@@ -201,6 +209,8 @@ class SimChain:
             del self._made[output.one_time_key]
 
     def _may_be_mined(self, tx: SimTx) -> bool:
+        if tx.hash in self.unrelayed:
+            return False
         made = (self._made.get(key) for key in tx.inputs)
         return all(height is not None and height + UNLOCK_AFTER <= self.height for height in made)
 

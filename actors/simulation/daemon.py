@@ -48,7 +48,7 @@ class SimDaemon:
     async def transactions(self, tx_hashes: Sequence[TxHash]) -> tuple[ChainTx, ...]:
         await self._up("transactions")
         found = (self._chain.find(tx_hash) for tx_hash in tx_hashes)
-        return tuple(ChainTx(tx_hash=at[0].hash, body=_body(at[0]), height=at[1]) for at in found if at is not None)
+        return tuple(self._shown(*at) for at in found if at is not None)
 
     async def pool_hashes(self) -> tuple[TxHash, ...]:
         await self._up("pool_hashes")
@@ -61,6 +61,9 @@ class SimDaemon:
 
     async def aclose(self) -> None:
         """Closes nothing: there is no connection."""
+
+    def _shown(self, tx: SimTx, height: int | None) -> ChainTx:
+        return ChainTx(tx_hash=tx.hash, body=_body(tx), height=height, relayed=tx.hash not in self._chain.unrelayed)
 
     async def _up(self, method: str) -> None:
         planned = self.faults.take(method)
@@ -93,7 +96,7 @@ class SimWatch:
 
     def _outputs(self, target: WatchTarget) -> tuple[SeenOutput, ...]:
         mined = [(tx, block.height) for block in self._chain.blocks_from(target.since_height) for tx in block.txs]
-        waiting = [(tx, None) for tx in self._chain.pool.values()]
+        waiting = [(tx, None) for tx in self._chain.pool.values() if tx.hash not in self._chain.unrelayed]
         return tuple(
             SeenOutput(
                 one_time_key=output.one_time_key,
@@ -109,7 +112,11 @@ class SimWatch:
 
     def _spend(self, key: OneTimeKey) -> SeenSpend | None:
         at = self._chain.spender(key)
-        return None if at is None else SeenSpend(one_time_key=key, tx_hash=at[0].hash, height=at[1])
+        return (
+            None
+            if at is None or at[0].hash in self._chain.unrelayed
+            else SeenSpend(one_time_key=key, tx_hash=at[0].hash, height=at[1])
+        )
 
     def _unlocked(self, tx: SimTx, height: int | None) -> bool:
         if height is None or height + UNLOCK_AFTER > self._chain.height:

@@ -158,6 +158,20 @@ async def test_a_spend_is_seen_by_its_key_image_in_the_pool_and_in_its_block_and
     assert view.outputs == (output,)
 
 
+async def test_what_the_daemon_told_nobody_of_is_not_shown_until_it_is_sent_again(stage: Stage):
+    stage.pay(ALICE, 7)
+    stage.chain.mine(11)
+    (output,) = (await look(stage)).outputs
+    target = ALICE.target(images={output.one_time_key: stage.image(output.one_time_key)})
+    paid = stage.spend(output.one_time_key)
+    stage.chain.unrelayed.add(paid)
+    assert (await look(stage, target)).spends == ()
+    stage.chain.unrelayed.clear()
+    assert (await look(stage, target)).spends == (
+        SeenSpend(one_time_key=output.one_time_key, tx_hash=paid, height=None),
+    )
+
+
 async def test_without_a_key_image_a_spend_is_not_seen_and_a_later_one_finds_it(stage: Stage):
     stage.pay(ALICE, 7)
     stage.chain.mine(10)

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from actors.escrow import Accepted
 from actors.ports import KeyImageStatus, WalletFault
 from actors.simulation import SimDaemon
@@ -31,6 +33,27 @@ async def test_a_signature_that_could_not_be_stored_is_given_up_with_its_nonces(
     money = money_of(state)
     assert money is not None
     assert money.payouts[0].epochs[0].ended == "sign_unknown"
+    assert world.chain.nonce_reuses == []
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["answer_lost", "answered"])
+async def test_a_payout_that_a_dying_daemon_took_and_told_nobody_of_is_sent_again(answered: bool) -> None:
+    world = SimWorld()
+    async with world.running() as node:
+        escrow_id = await create(node)
+        await set_addresses(node, escrow_id)
+        await pay_in(world, node, escrow_id)
+        world.chain.relays = False
+        if not answered:
+            world.wallets[Role.BUYER][0].faults.plan("submit_multisig", Fault.LOST_AFTER)
+        playing = asyncio.create_task(play_release(world, node, escrow_id))
+        while not world.chain.unrelayed:
+            await asyncio.sleep(0.01)
+        (taken,) = world.chain.unrelayed
+        world.chain.relays = True
+        state = await playing
+    assert isinstance(state, Completed)
+    assert state.tx_hash == taken
     assert world.chain.nonce_reuses == []
 
 
