@@ -159,7 +159,13 @@ class EventLog(Protocol):
     async def receipt(self, *, stream_id: str, command_id: str) -> Receipt | None: ...
 
     def subscribe_wake(self, wake: "Wake") -> None:
-        """Calls `wake.notify()` in this process after each commit of its own; polling alone is right without it."""
+        """Calls `wake.notify()` after commits of this process, and of others where it hears of them.
+
+        Wakes may be late, doubled or lost: polling alone is right without them.
+        """
+
+    def unsubscribe_wake(self, wake: "Wake") -> None:
+        """Ends a `subscribe_wake`; a wake that is not subscribed is left alone."""
 
 
 class Wake(Protocol):

@@ -90,8 +90,12 @@ class GroupedLog:
         return sum(appender.waiting for appender in self._appenders)
 
     def subscribe_wake(self, wake: Wake) -> None:
-        """Calls `wake.notify()` in this process after each commit of its own; polling alone is right without it."""
+        """Calls `wake.notify()` after commits of this process, and of others where it hears of them."""
         self._wakes.append(wake)
+
+    def unsubscribe_wake(self, wake: Wake) -> None:
+        """Ends a `subscribe_wake`; a wake that is not subscribed is left alone."""
+        self._wakes = [each for each in self._wakes if each is not wake]
 
     async def aclose(self) -> None:
         """Lets calls under way finish, refuses what waits."""
