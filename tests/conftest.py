@@ -10,6 +10,7 @@ pytest_plugins = (
     "tests.store_worlds",
     "tests.wallet_fixtures",
     "tests.real_world",
+    "tests.soak",
 )
 
 # The machine is shared, so a slow draw says nothing about the code; every bound of time is pytest-timeout's.
