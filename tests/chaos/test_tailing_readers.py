@@ -104,6 +104,8 @@ async def _write(store: Store, writer: int, events: int, draw: random.Random) ->
                 versions[stream], durable = version, durable + EVENTS_EACH
             case Conflict(actual_version=version):
                 versions[stream] = version
+            case unexpected:
+                raise AssertionError(unexpected)
     return durable
 
 
