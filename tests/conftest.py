@@ -10,6 +10,7 @@ pytest_plugins = (
     "tests.store_worlds",
     "tests.wallet_fixtures",
     "tests.real_world",
+    "tests.killed_postgres",
     "tests.soak",
 )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-PRELOADED = ["tests.chaos.child", "tests.real.child"]
+PRELOADED = ["tests.chaos.child", "tests.chaos.loaded", "tests.real.child"]
 ENDED_S = 90.0
 STDOUT, STDERR = 1, 2
 

@@ -1,17 +1,10 @@
 """kill -9 of Postgres at several points of one life, the node running on: it waits, and goes on to the same end."""
 
 import asyncio
-import os
-import shutil
-import signal
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import pytest_asyncio
 
 from actors.mail import AskTimeout
 from domain.evolve import fold
@@ -21,17 +14,16 @@ from domain.setup import payin_address
 from domain.states import Completed, money_of, name
 from eventstore.api import Append, Appended, LogBusy, LogUnavailable, Outcome, OutcomeUnknown, Recorded
 from eventstore.chain import GENESIS, verify_chain
-from eventstore.embedded import EmbeddedPostgres, start_embedded
 from eventstore.memory import MemoryLog
 from eventstore.opening import Store
 from schemas.codec import decode
 from service.node import Node
 from tests.chaos.child import PARTITIONS, do_what_is_awaited, open_killed_store, signature_of
 from tests.given import AMOUNT
+from tests.killed_postgres import Database
 from tests.sim_world import SimWorld, payout_address
 
 ESCROW = EscrowId("esc_pg")
-DOWN_S = 0.4
 LIFE_S = 80.0
 LATER = (LogUnavailable, LogBusy, OutcomeUnknown, AskTimeout)
 """What a person is answered while the database is down: they try again."""
@@ -45,38 +37,6 @@ POINTS = {
     "payout_signed": "before the signature is in the log",
     "call_intended/buyer/broadcast": "before the broadcast",
 }
-
-
-class Database:
-    """One embedded Postgres that is killed, and started again after a while."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.running: EmbeddedPostgres | None = None
-        self.kills = 0
-        self._back = asyncio.Event()
-
-    async def start(self) -> str:
-        """Starts it and returns its address."""
-        self.running = await start_embedded(self._folder)
-        self._back.set()
-        return self.running.dsn
-
-    async def killed(self) -> None:
-        """Kills it, and has it started again a little later."""
-        assert self.running is not None
-        self.kills += 1
-        os.kill(self.running.pid, signal.SIGKILL)
-        self._back.clear()
-        self._starting = asyncio.get_running_loop().create_task(self._start_again())
-
-    async def back(self) -> None:
-        """Waits until it is there."""
-        await self._back.wait()
-
-    async def _start_again(self) -> None:
-        await asyncio.sleep(DOWN_S)
-        await self.start()
 
 
 class DeadlyLog:
@@ -107,18 +67,6 @@ class DeadlyLog:
             asyncio.get_running_loop().call_later(0.001, lambda: asyncio.ensure_future(self._database.killed()))
         else:
             await self._database.killed()
-
-
-@pytest_asyncio.fixture
-async def database() -> AsyncIterator[Database]:
-    # Not under pytest's own folder: as root the server's user has to pass every folder above it.
-    folder = Path(tempfile.mkdtemp(prefix="tk-"))
-    database = Database(folder / "pg")
-    yield database
-    await database.back()
-    assert database.running is not None
-    await database.running.stop()
-    shutil.rmtree(folder)
 
 
 async def test_an_escrow_survives_kills_of_postgres_while_the_node_runs_on(database: Database) -> None:
