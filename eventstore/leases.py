@@ -13,6 +13,7 @@ class LeaseTable(StrEnum):
 
     SEATS = "seat"
     SLOTS = "slot"
+    DUTIES = "duty"
 
 
 class PostgresLeases:
@@ -58,3 +59,5 @@ class PostgresLeases:
     def _partition(self, name: str) -> int:
         key = stream_of_seat(name) if self._table is LeaseTable.SEATS else name
         return partition_of(key, partitions=self._partitions)
+        if self._table is LeaseTable.DUTIES:
+            return int(name.rpartition("/")[2])

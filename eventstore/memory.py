@@ -11,6 +11,7 @@ from eventstore.api import Append, Head, Lease, LeaseRow, LogUnavailable, Receip
 from eventstore.appender import AnswerLost
 from eventstore.chain import GENESIS
 from eventstore.grouped import GroupedLog, LogLimits
+from eventstore.heads import GrowingHead
 from eventstore.plan import CommandKey, Known, Plan
 from eventstore.vault import WrappedKey
 
@@ -50,6 +51,8 @@ class MemoryTables:
         self.receipts: dict[CommandKey, Receipt] = {}
         self.seat_leases: dict[str, LeaseEntry] = {}
         self.slot_leases: dict[str, LeaseEntry] = {}
+        self.duty_leases: dict[str, LeaseEntry] = {}
+        self.signed_heads: list[list[GrowingHead]] = [[] for _ in range(partitions)]
         self.keys: dict[str, WrappedKey] = {}
 
     def head(self, partition: int) -> Head:

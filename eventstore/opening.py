@@ -7,6 +7,9 @@ import msgspec
 
 from eventstore.api import Leases, Vault
 from eventstore.grouped import LogLimits
+from eventstore.heads import HeadStore
+from eventstore.heads_memory import MemoryHeads
+from eventstore.heads_postgres import PostgresHeads
 from eventstore.leases import LeaseTable, PostgresLeases
 from eventstore.memory import MemoryKeys, MemoryLeases, MemoryLog, MemoryTables
 from eventstore.migrations import SQL_FOLDER, create_log, migrate
@@ -25,6 +28,9 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     seat_leases: Leases
     slot_leases: Leases
     vault: Vault
+    duty_leases: Leases
+    """Of what one node at a time does for all."""
+    heads: HeadStore
     node_id: str
     """The holder its leases are taken for."""
     pools: tuple[Pool, ...] = ()
@@ -70,6 +76,8 @@ async def open_store(
         await append_pool.close()
         await pool.close()
         raise
+            duty_leases=PostgresLeases(pool, table=LeaseTable.DUTIES, partitions=partitions, limits=limits),
+            heads=PostgresHeads(pool, limits=limits),
 
 
 def memory_store(
@@ -101,5 +109,7 @@ async def _check_promises(pool: Pool, limits: LogLimits) -> None:
     (promises,) = await fetch(pool, "promises", limits=limits)
     if promises["synchronous_commit"] == "off":
         raise StoreUnsafe("synchronous_commit is off: appends answered as durable could be lost")
+        duty_leases=MemoryLeases(tables.duty_leases, clock=tables.clock),
+        heads=MemoryHeads(tables),
     if promises["may_change_events"]:
         raise StoreUnsafe(f"role {promises['role']} may change or remove events")
