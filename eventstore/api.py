@@ -187,7 +187,10 @@ class Leases(Protocol):
     """Fenced leases as rows; the clock is the database's. One instance serves one table (seats or slots)."""
 
     async def acquire(self, name: str, *, holder: str, seconds: float, detail: str = "") -> Lease | None:
-        """Takes a free, expired or own lease with a higher fence; None while another holder has it."""
+        """Takes a free, expired or own lease with a higher fence; None while another holder has it.
+
+        One that its last holder did not give back goes on saying `detail` of what it was used for.
+        """
 
     async def renew(self, lease: Lease) -> bool:
         """Prolongs a lease; False when it is no longer ours."""
@@ -204,6 +207,9 @@ class LeaseRow(msgspec.Struct, frozen=True, kw_only=True):
     holder: str
     fence: int
     expired: bool
+    """By the database's clock, or given back."""
+    released: bool
+    """Given back by its holder, who had nothing left to tidy up."""
     detail: str
 
 

@@ -51,7 +51,11 @@ class PostgresLeases:
         rows = await fetch(self._pool, f"{self._table}_held", limits=self._limits)
         return {
             row["name"]: LeaseRow(
-                holder=row["holder"], fence=row["fence"], expired=row["expired"], detail=row["detail"]
+                holder=row["holder"],
+                fence=row["fence"],
+                expired=row["expired"],
+                released=row["released"],
+                detail=row["detail"],
             )
             for row in rows
         }

@@ -171,6 +171,8 @@ class MemoryLeases:
         if row is not None and row.holder != holder and not self._expired(row):
             return None
         fence = row.fence + 1 if row is not None else 1
+        if row is not None and row.expires_at is not None:
+            detail = row.detail or detail
         self._rows[name] = LeaseEntry(holder=holder, fence=fence, expires_at=self._until(seconds), detail=detail)
         return Lease(name=name, holder=holder, fence=fence, seconds=seconds)
 
@@ -191,7 +193,13 @@ class MemoryLeases:
     async def held(self) -> Mapping[str, LeaseRow]:
         """Reads all rows, held or expired, by name."""
         return {
-            name: LeaseRow(holder=row.holder, fence=row.fence, expired=self._expired(row), detail=row.detail)
+            name: LeaseRow(
+                holder=row.holder,
+                fence=row.fence,
+                expired=self._expired(row),
+                released=row.expires_at is None,
+                detail=row.detail,
+            )
             for name, row in self._rows.items()
         }
 

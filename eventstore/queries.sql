@@ -123,7 +123,8 @@ where partition = $1 and stream_id = $2 and command_id = $3;
 insert into seat_leases as l (partition, name, holder, fence, expires_at, detail)
 values ($1, $2, $3, 1, clock_timestamp() + $4::float8 * interval '1 second', $5)
 on conflict (partition, name) do update
-    set holder = $3, fence = l.fence + 1, detail = $5,
+    set holder = $3, fence = l.fence + 1,
+        detail = case when l.expires_at > '-infinity' and l.detail <> '' then l.detail else $5 end,
         expires_at = clock_timestamp() + $4::float8 * interval '1 second'
     where l.holder = $3 or l.expires_at <= clock_timestamp()
 returning fence;
@@ -141,14 +142,17 @@ where partition = $1 and name = $2 and holder = $3 and fence = $4;
 
 -- name: seat_held
 -- Every seat lease.
-select name, holder, fence, expires_at <= clock_timestamp() as expired, detail from seat_leases;
+select name, holder, fence, expires_at <= clock_timestamp() as expired, expires_at = '-infinity' as released, detail
+from seat_leases;
 
 -- name: slot_acquire
 -- Takes a slot lease that is free, expired or one's own, with a higher fence; no row while another holds it.
+-- One that was not given back goes on saying what it was used for.
 insert into slot_leases as l (partition, name, holder, fence, expires_at, detail)
 values ($1, $2, $3, 1, clock_timestamp() + $4::float8 * interval '1 second', $5)
 on conflict (partition, name) do update
-    set holder = $3, fence = l.fence + 1, detail = $5,
+    set holder = $3, fence = l.fence + 1,
+        detail = case when l.expires_at > '-infinity' and l.detail <> '' then l.detail else $5 end,
         expires_at = clock_timestamp() + $4::float8 * interval '1 second'
     where l.holder = $3 or l.expires_at <= clock_timestamp()
 returning fence;
@@ -166,7 +170,8 @@ where partition = $1 and name = $2 and holder = $3 and fence = $4;
 
 -- name: slot_held
 -- Every slot lease.
-select name, holder, fence, expires_at <= clock_timestamp() as expired, detail from slot_leases;
+select name, holder, fence, expires_at <= clock_timestamp() as expired, expires_at = '-infinity' as released, detail
+from slot_leases;
 
 -- name: key_create
 -- Stores an escrow's wrapped key unless it has one.

@@ -19,7 +19,7 @@ async def test_a_free_lease_is_taken_and_seen(leases):
     lease = await leases.acquire("s/buyer", holder="a", seconds=60, detail="why")
     assert lease == Lease(name="s/buyer", holder="a", fence=1, seconds=60)
     (row,) = (await leases.held()).values()
-    assert (row.holder, row.fence, row.expired, row.detail) == ("a", 1, False, "why")
+    assert (row.holder, row.fence, row.expired, row.released, row.detail) == ("a", 1, False, False, "why")
 
 
 async def test_another_holder_waits_until_it_expires(leases, store_world):
@@ -68,6 +68,27 @@ async def test_an_expired_lease_nobody_took_can_still_be_renewed(leases, store_w
     await store_world.pass_time(0.1)
     assert await leases.renew(lease)
     assert await leases.acquire("s/buyer", holder="b", seconds=60) is None
+
+
+async def test_a_lease_given_back_is_told_from_one_that_only_expired(leases, store_world):
+    kept = await leases.acquire("s/kept", holder="a", seconds=0.05)
+    back = await leases.acquire("s/back", holder="a", seconds=0.05)
+    await leases.release(back)
+    await store_world.pass_time(0.1)
+    rows = await leases.held()
+    assert [(rows[name].expired, rows[name].released) for name in ("s/kept", "s/back")] == [(True, False), (True, True)]
+    await leases.release(kept)
+    assert (await leases.held())["s/kept"].released
+
+
+async def test_a_lease_that_was_not_given_back_goes_on_saying_what_it_was_used_for(leases, store_world):
+    await leases.acquire("s/buyer", holder="a", seconds=0.05, detail="first")
+    await store_world.pass_time(0.1)
+    taken = await leases.acquire("s/buyer", holder="b", seconds=60, detail="second")
+    assert (await leases.held())["s/buyer"].detail == "first"
+    await leases.release(taken)
+    await leases.acquire("s/buyer", holder="b", seconds=60, detail="third")
+    assert (await leases.held())["s/buyer"].detail == "third"
 
 
 async def test_of_many_who_want_it_at_once_one_gets_it(leases):
