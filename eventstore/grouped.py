@@ -53,6 +53,8 @@ class GroupedLog:
         self.partitions = partitions
         self.observe_append: Callable[[float], None] | None = None
         """Told the seconds of each append, from being queued to being durable or refused."""
+        self.tell_others: Callable[[], None] | None = None
+        """Called after each commit of this node, to have other nodes woken."""
         self._wakes: list[Wake] = []
         self._appenders = [
             Appender(
@@ -60,7 +62,7 @@ class GroupedLog:
                 partition=partition,
                 queue_max=limits.append_queue_max,
                 group_max=limits.append_group_max,
-                on_commit=self._wake_all,
+                on_commit=self._committed,
             )
             for partition in range(partitions)
         ]
@@ -97,6 +99,15 @@ class GroupedLog:
         """Ends a `subscribe_wake`; a wake that is not subscribed is left alone."""
         self._wakes = [each for each in self._wakes if each is not wake]
 
+    def wake(self) -> None:
+        """Wakes every subscriber: something was committed, here or on another node."""
+        for wake in self._wakes:
+            try:
+                wake.notify()
+            except Exception:
+                # The commit is durable whatever a subscriber does; it will find it by polling.
+                _log.exception("a subscriber's wake failed")
+
     async def aclose(self) -> None:
         """Lets calls under way finish, refuses what waits."""
         for appender in self._appenders:
@@ -110,10 +121,7 @@ class GroupedLog:
         if item.fence is not None and self.partition_of(stream_of_seat(item.fence.seat)) != partition:
             raise ValueError("a fence guards streams of its seat's partition only")
 
-    def _wake_all(self) -> None:
-        for wake in self._wakes:
-            try:
-                wake.notify()
-            except Exception:
-                # The commit is durable whatever a subscriber does; it will find it by polling.
-                _log.exception("a subscriber's wake failed")
+    def _committed(self) -> None:
+        self.wake()
+        if self.tell_others is not None:
+            self.tell_others()

@@ -54,6 +54,8 @@ class MemoryTables:
         self.duty_leases: dict[str, LeaseEntry] = {}
         self.signed_heads: list[list[GrowingHead]] = [[] for _ in range(partitions)]
         self.keys: dict[str, WrappedKey] = {}
+        self.nodes: list[MemoryLog] = []
+        """The logs open on these tables: each wakes the others, as notices do between nodes on Postgres."""
 
     def head(self, partition: int) -> Head:
         """Returns the end of one partition."""
@@ -74,6 +76,8 @@ class MemoryLog(GroupedLog):
         self.limits = limits or LogLimits()
         self._tables, self._writer = tables, _MemoryWriter(tables)
         super().__init__(self._writer, partitions=tables.partitions, limits=self.limits)
+        tables.nodes.append(self)
+        self.tell_others = self._wake_others
 
     async def read_stream(self, stream_id: str, *, after_version: int = 0, limit: int = 1000) -> Sequence[Recorded]:
         """Reads one stream in order of version; at most `limit` and `read_page_max` events."""
@@ -92,6 +96,16 @@ class MemoryLog(GroupedLog):
     async def receipt(self, *, stream_id: str, command_id: str) -> Receipt | None:
         """Reads what became of a command; None when it was never appended."""
         return self._tables.receipts.get((stream_id, command_id))
+
+    async def aclose(self) -> None:
+        """Lets calls under way finish, refuses what waits, hears of no other node any more."""
+        await super().aclose()
+        self._tables.nodes = [node for node in self._tables.nodes if node is not self]
+
+    def _wake_others(self) -> None:
+        for node in self._tables.nodes:
+            if node is not self:
+                node.wake()
 
     def fail_next(self, fault: Fault) -> None:
         """Lets the next group written from this node meet a fault; several calls queue up."""

@@ -13,6 +13,7 @@ from eventstore.heads_postgres import PostgresHeads
 from eventstore.leases import LeaseTable, PostgresLeases
 from eventstore.memory import MemoryKeys, MemoryLeases, MemoryLog, MemoryTables
 from eventstore.migrations import SQL_FOLDER, create_log, migrate
+from eventstore.notices import Notices
 from eventstore.postgres import Pool, PostgresLog, fetch, open_pool
 from eventstore.vault import KeyVault, PostgresKeys
 
@@ -27,17 +28,20 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     log: PostgresLog | MemoryLog
     seat_leases: Leases
     slot_leases: Leases
-    vault: Vault
     duty_leases: Leases
     """Of what one node at a time does for all."""
     heads: HeadStore
+    vault: Vault
     node_id: str
     """The holder its leases are taken for."""
     pools: tuple[Pool, ...] = ()
+    notices: Notices | None = None
 
     async def aclose(self) -> None:
         """Lets appends under way finish, refuses what waits, closes every connection."""
         await self.log.aclose()
+        if self.notices is not None:
+            await self.notices.aclose()
         for pool in self.pools:
             await pool.close()
 
@@ -50,10 +54,13 @@ async def open_store(
     node_id: str,
     limits: LogLimits | None = None,
     folders: Sequence[Path] = (SQL_FOLDER,),
+    notice_dsn: str | None = None,
 ) -> Store:
     """Migrates what is missing, checks the database's promises and opens everything on it.
 
-    `encryption_key` is 32 bytes. Raises `MigrationChanged`, `DatabaseNewer`, `RolesMissing`, `PartitionsFixed`,
+    `encryption_key` is 32 bytes. `notice_dsn` is where nodes tell each other of commits: the database itself by
+    default, another way to it where `dsn` leads through a pooler, nowhere when it is empty (polling alone is right).
+    Raises `MigrationChanged`, `DatabaseNewer`, `RolesMissing`, `PartitionsFixed`,
     `StoreUnsafe`, `LogUnavailable`, and `OSError` when nothing listens at the address.
     """
     limits = limits or LogLimits()
@@ -64,20 +71,22 @@ async def open_store(
     try:
         await _check_promises(append_pool, limits)
         keys = PostgresKeys(pool, partitions=partitions, limits=limits)
+        log = PostgresLog(append_pool=append_pool, pool=pool, partitions=partitions, limits=limits)
         return Store(
-            log=PostgresLog(append_pool=append_pool, pool=pool, partitions=partitions, limits=limits),
+            log=log,
             seat_leases=PostgresLeases(pool, table=LeaseTable.SEATS, partitions=partitions, limits=limits),
             slot_leases=PostgresLeases(pool, table=LeaseTable.SLOTS, partitions=partitions, limits=limits),
+            duty_leases=PostgresLeases(pool, table=LeaseTable.DUTIES, partitions=partitions, limits=limits),
+            heads=PostgresHeads(pool, limits=limits),
             vault=KeyVault(keys, encryption_key=encryption_key, cache_max=limits.key_cache_max),
             node_id=node_id,
             pools=(append_pool, pool),
+            notices=await _notices(log, dsn=dsn if notice_dsn is None else notice_dsn, limits=limits),
         )
     except BaseException:
         await append_pool.close()
         await pool.close()
         raise
-            duty_leases=PostgresLeases(pool, table=LeaseTable.DUTIES, partitions=partitions, limits=limits),
-            heads=PostgresHeads(pool, limits=limits),
 
 
 def memory_store(
@@ -100,16 +109,25 @@ def memory_store(
         log=MemoryLog(tables, limits=limits),
         seat_leases=MemoryLeases(tables.seat_leases, clock=tables.clock),
         slot_leases=MemoryLeases(tables.slot_leases, clock=tables.clock),
+        duty_leases=MemoryLeases(tables.duty_leases, clock=tables.clock),
+        heads=MemoryHeads(tables),
         vault=KeyVault(MemoryKeys(tables), encryption_key=encryption_key, cache_max=limits.key_cache_max),
         node_id=node_id,
     )
+
+
+async def _notices(log: PostgresLog, *, dsn: str, limits: LogLimits) -> Notices | None:
+    if not dsn:
+        return None
+    notices = Notices(dsn, on_heard=log.wake, limits=limits)
+    log.tell_others = notices.tell
+    await notices.start()
+    return notices
 
 
 async def _check_promises(pool: Pool, limits: LogLimits) -> None:
     (promises,) = await fetch(pool, "promises", limits=limits)
     if promises["synchronous_commit"] == "off":
         raise StoreUnsafe("synchronous_commit is off: appends answered as durable could be lost")
-        duty_leases=MemoryLeases(tables.duty_leases, clock=tables.clock),
-        heads=MemoryHeads(tables),
     if promises["may_change_events"]:
         raise StoreUnsafe(f"role {promises['role']} may change or remove events")
