@@ -33,6 +33,8 @@ class AgentLimits:
     slot_wait_s: float = 3_600
     slot_idle_s: float = 15
     """How long a slot is kept, its wallet open, while others are awaited."""
+    look_s: float = 0.5
+    """How soon it is seen that a seat on another node has moved."""
     ask_s: float = 30
 
 
@@ -55,22 +57,19 @@ class SeatAgent:
 
     async def run(self) -> None:
         """Takes turns until none came for a while; raises `TurnBroken` when one could not be taken."""
-        leased, closed = await self._lease(), asyncio.Event()
+        leased = await self._lease()
         try:
-            try:
-                await self._take_turns(leased)
-            finally:
-                self._supervisor.tell(GiveBack(leased=leased, clean=not self._in_doubt, closed=closed))
-        except Exception:
-            # The wallet may be open there still: opened, or put back from its copy, in another slot before that
-            # process is known to be ended, it would be two wallets of one file.
-            await closed.wait()
-            raise
+            await self._take_turns(leased)
+        finally:
+            # In doubt the wallet may be open there still: until the slot is cleaned its lease names this seat, which
+            # gets no other slot on any node. Opened in two it would be two wallets of one file.
+            self._supervisor.tell(GiveBack(leased=leased, clean=not self._in_doubt))
 
     async def _lease(self) -> LeasedSlot:
         granted: asyncio.Future[LeasedSlot] = asyncio.get_running_loop().create_future()
         try:
-            await self._supervisor.ask(TakeSlot(granted=granted), timeout_s=self._limits.ask_s)
+            wish = TakeSlot(seat=self._seat.fence.seat, granted=granted)
+            await self._supervisor.ask(wish, timeout_s=self._limits.ask_s)
             async with asyncio.timeout(self._limits.slot_wait_s):
                 return await granted
         except BaseException:
@@ -100,7 +99,7 @@ class SeatAgent:
             if turn is not None or left <= 0 or not isinstance(state, SettingUp):
                 return turn
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(min(left, self._limits.look_s)):
                     await self._changed.wait()
             except TimeoutError:
                 continue
@@ -120,7 +119,7 @@ class SeatAgent:
             await self._report(turn, broken.reason)
             raise
         except WalletRefused as refused:
-            await self._report(turn, f"{refused.method}:{refused.fault}")
+            await self._report(turn, refused.fault, call=refused.method)
             raise
 
     async def _claim(self) -> None:
@@ -147,7 +146,9 @@ class SeatAgent:
         if self._wallet is None:
             self._in_doubt = True
             own = await self._seat.secrets.wallet(state, self._seat.role)
-            wallet = OpenWallet(rpc=leased.slot.rpc, files=leased.slot.files, secrets=own)
+            wallet = OpenWallet(rpc=leased.rpc, files=leased.files, secrets=own)
+            with wallet.files.alone(wallet.file):
+                pass  # whoever had the wallet before and was stopped while it put files back has put them back whole
             if isinstance(state, SettingUp):
                 await open_for_setup(self._seat, wallet, state, turn)
             else:
@@ -161,11 +162,11 @@ class SeatAgent:
             await self._wallet.rpc.close_wallet()
             self._wallet, self._in_doubt = None, False
 
-    async def _report(self, turn: Turn, reason: str) -> None:
+    async def _report(self, turn: Turn, reason: str, *, call: str | None = None) -> None:
         command = c.FailTurn(
-            at=self._seat.now(), role=self._seat.role, step=turn.step, turn_id=turn.turn_id, reason=reason
+            at=self._seat.now(), role=self._seat.role, step=turn.step, turn_id=turn.turn_id, call=call, reason=reason
         )
-        await self._seat.give(command, turn.turn_id, reason, self._seat.now())
+        await self._seat.give(command, turn.turn_id, call or "", reason, self._seat.now())
 
 
 EXPECTED = (TurnBroken, WalletUnknown, WalletRefused, DaemonDown, LostLease, OutcomeUnknown, TimeoutError)

@@ -154,6 +154,7 @@ class FailTurn(Command, frozen=True, kw_only=True):
     role: Role
     step: Step
     turn_id: str
+    call: str | None = None
     reason: str
 
 

@@ -25,6 +25,7 @@ from domain.states import (
     AwaitingFunding,
     CaseStatus,
     Escrow,
+    Failure,
     Funded,
     Money,
     Payout,
@@ -172,11 +173,17 @@ def _fail(state: Escrow, command: c.FailTurn) -> list[AnyEvent] | Refused:
     announced = intent is not None and intent.turn_id == command.turn_id
     if not announced and (turn is None or turn.turn_id != command.turn_id):
         return Refused("not_awaited")  # a failure told late says nothing about the call that is under way now
-    if state.core.failures.get(command.role) == command.reason and not announced:
+    failure = Failure(call=command.call, reason=command.reason)
+    if state.core.failures.get(command.role) == failure and not announced:
         return []  # said already; a turn that fails the same way again is not news
     return [
         e.TurnFailed(
-            at=command.at, role=command.role, step=command.step, turn_id=command.turn_id, reason=command.reason
+            at=command.at,
+            role=command.role,
+            step=command.step,
+            turn_id=command.turn_id,
+            call=command.call,
+            reason=command.reason,
         )
     ]
 

@@ -123,7 +123,10 @@ class TurnFailed(Event, frozen=True, kw_only=True):
     role: Role
     step: Step
     turn_id: str
+    call: str | None
+    """The wallet's method that refused; None when the agent itself gave up."""
     reason: str
+    """What was wrong, in one word; the same word means the same whichever call it was."""
 
 
 class SetupMessageGiven(Event, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from domain.states import (
     Delivering,
     Disputed,
     Escrow,
+    Failure,
     Funded,
     Intent,
     Message,
@@ -155,7 +156,8 @@ def _setting_up(state: Escrow, event: AnyEvent) -> Escrow | None:
             announced = core.intents.get(event.role)
             mine = announced is not None and announced.turn_id == event.turn_id
             settled = turn_taken(core, event.role) if mine else core
-            return with_core(state, replace(settled, failures=core.failures | {event.role: event.reason}))
+            failure = Failure(call=event.call, reason=event.reason)
+            return with_core(state, replace(settled, failures=core.failures | {event.role: failure}))
         case Pending(), e.SetupStarted():
             return SettingUp(core=core, setup=Setup(started_at=event.at, round_since=event.at))
         case SettingUp(), e.SetupMessageGiven():

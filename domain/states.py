@@ -39,6 +39,13 @@ class Intent(Record, frozen=True, kw_only=True):
     wallet_id: WalletId
 
 
+class Failure(Record, frozen=True, kw_only=True):
+    """Why a seat's last attempt at its turn came to nothing: the wallet call that refused, if one did, and its word."""
+
+    call: str | None
+    reason: str
+
+
 class CaseStatus(StrEnum):
     """Where a case stands."""
 
@@ -240,8 +247,7 @@ class Core(Record, frozen=True, kw_only=True):
     address_changes: dict[Role, PayoutAddress] = {}
     seats: dict[Role, Seat] = {}
     intents: dict[Role, Intent] = {}
-    failures: dict[Role, str] = {}
-    """Why each seat's last attempt at its turn came to nothing."""
+    failures: dict[Role, Failure] = {}
     case: Case | None = None
     offers: tuple[Offer, ...] = ()
     offers_made: int = 0

@@ -237,6 +237,9 @@ class TurnFacts(Answer, frozen=True, kw_only=True):
     role: str
     step: str
     since: str
+    failed_call: str | None
+    """The wallet call that refused when the turn was tried last; null when none did."""
+    failed_reason: str | None
 
 
 class TurnList(Answer, frozen=True, kw_only=True):

@@ -7,14 +7,14 @@ from schemas.upcast import CURRENT, upcast
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(AnyEvent)
-_untyped = msgspec.json.Decoder(dict[str, object])
+_untyped, _in_order = msgspec.json.Decoder(dict[str, object]), msgspec.json.Encoder()
 
 
 class UnknownEvent(Exception):
     """The log holds an event this program cannot read: that escrow stops, it is never skipped."""
 
     def __init__(self, *, type: str, schema_version: int) -> None:
-        super().__init__(f"{type} version {schema_version}")
+        super().__init__(f"{type} version {schema_version} is no event this program can read; a newer one may")
         self.type, self.schema_version = type, schema_version
 
 
@@ -38,10 +38,19 @@ def decode(*, type: str, schema_version: int, body: bytes) -> AnyEvent:
     if type not in EVENT_TYPES or schema_version > current:
         raise UnknownEvent(type=type, schema_version=schema_version)
     try:
-        if schema_version == current:
-            event: AnyEvent = _decoder.decode(body)
-        else:
-            event = msgspec.convert(upcast(type, schema_version, _untyped.decode(body)), AnyEvent)
-    except msgspec.DecodeError as broken:
+        if schema_version < current:
+            body = _encoder.encode(upcast(type, schema_version, _untyped.decode(body)))
+        event: AnyEvent = _decoder.decode(body)
+    except (msgspec.DecodeError, KeyError) as broken:
         raise UnknownEvent(type=type, schema_version=schema_version) from broken
     return event
+
+
+def canonical(event: AnyEvent, *, schema_version: int, body: bytes) -> bytes:
+    """Writes anew what `decode` read: the body it must have had, byte for byte, in the version it was written in.
+
+    Of an older version only the writing is judged (no space, no second way to write a text), since its fields and
+    their order are no longer known here.
+    """
+    encoded = encode(event)
+    return encoded.body if schema_version == encoded.schema_version else _in_order.encode(_untyped.decode(body))

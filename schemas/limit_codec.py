@@ -4,21 +4,21 @@ import msgspec
 
 from domain.limits import AnyLimitEvent
 from schemas.codec import Encoded, UnknownEvent
+from schemas.upcast import CURRENT
 
-SCHEMA_VERSION = 1
-"""Of every event of these streams so far."""
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(AnyLimitEvent)
 
 
 def encode_limit(event: AnyLimitEvent) -> Encoded:
     """Writes an event as its type name, schema version and canonical JSON."""
-    return Encoded(str(event.__struct_config__.tag), SCHEMA_VERSION, _encoder.encode(event))
+    type_name = str(event.__struct_config__.tag)
+    return Encoded(type_name, CURRENT.get(type_name, 1), _encoder.encode(event))
 
 
 def decode_limit(*, type: str, schema_version: int, body: bytes) -> AnyLimitEvent:
     """Reads an event; raises `UnknownEvent`."""
-    if schema_version != SCHEMA_VERSION:
+    if schema_version != CURRENT.get(type, 1):  # none of these events has a second version yet
         raise UnknownEvent(type=type, schema_version=schema_version)
     try:
         event: AnyLimitEvent = _decoder.decode(body)

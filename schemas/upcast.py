@@ -4,11 +4,8 @@ from collections.abc import Callable, Mapping
 
 Body = dict[str, object]
 
-CURRENT: Mapping[str, int] = {}
+CURRENT: Mapping[str, int] = {"turn_failed": 2}
 """Schema version written today, by event type; 1 where nothing is said."""
-
-UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {}
-"""From (type, version) to the body of version + 1."""
 
 
 def upcast(type: str, schema_version: int, body: Body) -> Body:
@@ -16,3 +13,13 @@ def upcast(type: str, schema_version: int, body: Body) -> Body:
     for version in range(schema_version, CURRENT.get(type, 1)):
         body = UPCASTERS[type, version](body)
     return body
+
+
+def _call_told_apart(body: Body) -> Body:
+    """Version 1 wrote a wallet's refusal as `call:reason`, and an agent's own reason, which has no colon, alone."""
+    call, colon, reason = str(body["reason"]).partition(":")
+    return {**body, "call": call, "reason": reason} if colon else {**body, "call": None}
+
+
+UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {("turn_failed", 1): _call_told_apart}
+"""From (type, version) to the body of version + 1."""

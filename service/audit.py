@@ -13,7 +13,7 @@ from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
 from eventstore.api import EventLog, Head, Recorded
 from eventstore.chain import GENESIS, ChainBroken, verify_chain
 from projections.escrows import ESCROW_STREAM
-from schemas.codec import decode, encode
+from schemas.codec import canonical, decode
 from schemas.limit_codec import decode_limit, encode_limit
 
 PAGE = 1_000
@@ -201,7 +201,8 @@ class _Stream:
         before, after = self._state, evolve(self._state, event)
         self._state = after
         found = []
-        if encode(event).body != recorded.body or event.__struct_config__.tag != recorded.type:
+        written = canonical(event, schema_version=recorded.schema_version, body=recorded.body)
+        if written != recorded.body or event.__struct_config__.tag != recorded.type:
             found.append("the body is not the canonical form of its event")
         if event.at != recorded.occurred_at:
             found.append("the body's moment is not the event's")

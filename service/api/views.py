@@ -24,7 +24,7 @@ from domain.states import (
     name,
 )
 from domain.terms import Terms
-from domain.turns import awaited, turns
+from domain.turns import Turn, awaited, turns
 from eventstore.api import Recorded
 from schemas import answers as a
 from schemas.answers import moment
@@ -104,11 +104,20 @@ def escrow(state: Escrow, *, cursor: str, history: Iterable[Recorded], opened: O
 
 def turn_list(state: Escrow) -> a.TurnList:
     """Shows what is asked of which seat now."""
-    asked = tuple(
-        a.TurnFacts(turn_id=each.turn_id, role=each.role.value, step=each.step.value, since=moment(each.since))
-        for each in turns(state)
-    )
+    asked = tuple(_turn(state, each) for each in turns(state))
     return a.TurnList(escrow_id=state.core.terms.escrow_id, version=state.core.version, turns=asked)
+
+
+def _turn(state: Escrow, turn: Turn) -> a.TurnFacts:
+    failure = state.core.failures.get(turn.role)
+    return a.TurnFacts(
+        turn_id=turn.turn_id,
+        role=turn.role.value,
+        step=turn.step.value,
+        since=moment(turn.since),
+        failed_call=failure.call if failure else None,
+        failed_reason=failure.reason if failure else None,
+    )
 
 
 def _roles(by_role: Iterable[Role]) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from domain import commands as c
 from domain.roles import Role
+from domain.steps import Step
 from eventstore.opening import open_store
 from service.auth import Right
 from tests.given import ADDRESS, AMOUNT, ARBITER, BUYER, NETWORK_FEE, USERS, VENDOR
@@ -121,6 +123,25 @@ async def test_turns_name_every_awaited_wallet() -> None:
         status, asked = await world.ask("GET", f"/api/escrows/{escrow_id}/turns", user=ARBITER)
         assert status == 200
         assert {(turn["role"], turn["step"]) for turn in asked["turns"]} == {(role, "claim_wallet") for role in Role}
+
+
+async def test_a_turn_says_which_wallet_call_failed_last_and_why() -> None:
+    async with house_world() as world:
+        path = f"/api/escrows/{await world.create()}/turns"
+        asked = (await world.ask("GET", path))[1]
+        turn_id = next(turn["turn_id"] for turn in asked["turns"] if turn["role"] == "buyer")
+        failed = c.FailTurn(
+            at=world.now(),
+            role=Role.BUYER,
+            step=Step.CLAIM_WALLET,
+            turn_id=turn_id,
+            call="open_wallet",
+            reason="open_failed",
+        )
+        await world.tell(asked["escrow_id"], failed)
+        asked = (await world.ask("GET", path))[1]
+        told = {turn["role"]: (turn["failed_call"], turn["failed_reason"]) for turn in asked["turns"]}
+        assert told == {"buyer": ("open_wallet", "open_failed"), "vendor": (None, None), "arbiter": (None, None)}
 
 
 async def test_a_new_payout_address_after_the_pay_in_address_needs_consent() -> None:

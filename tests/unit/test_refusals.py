@@ -16,7 +16,7 @@ from domain.ids import CaseId, Micros, OneTimeKey, Sealed, TxHash, UserId, Walle
 from domain.money import ATOMIC_MAX
 from domain.refusals import SENTENCES, Refused
 from domain.roles import Role, SeatKind
-from domain.states import NAMES, name
+from domain.states import NAMES, Failure, name
 from domain.steps import Step
 from domain.turns import turn_of
 from tests.given import (
@@ -297,7 +297,7 @@ def test_the_same_failure_twice_is_no_news() -> None:
     failed = c.FailTurn(at=life.now, role=Role.BUYER, step=Step.COSIGN, turn_id="cosign:1:1", reason="wallet_away")
     life.when(failed).then(e.TurnFailed)
     life.when(failed).then()
-    assert life.state.core.failures == {Role.BUYER: "wallet_away"}
+    assert life.state.core.failures == {Role.BUYER: Failure(call=None, reason="wallet_away")}
 
 
 def test_a_failed_call_is_no_longer_announced() -> None:
