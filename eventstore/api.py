@@ -154,6 +154,11 @@ class EventLog(Protocol):
 
     async def read_partition(self, partition: int, *, after_position: int, limit: int = 1000) -> Sequence[Recorded]: ...
 
+    async def read_streams(
+        self, stream_ids: Sequence[str], *, partition: int, after_position: int, limit: int = 1000
+    ) -> Sequence[Recorded]:
+        """Reads several streams of one partition together, in order of position."""
+
     async def heads(self) -> Sequence[Head]: ...
 
     async def receipt(self, *, stream_id: str, command_id: str) -> Receipt | None: ...

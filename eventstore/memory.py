@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
 import msgspec
 
@@ -54,6 +55,8 @@ class MemoryTables:
         self.duty_leases: dict[str, LeaseEntry] = {}
         self.signed_heads: list[list[GrowingHead]] = [[] for _ in range(partitions)]
         self.keys: dict[str, WrappedKey] = {}
+        self.beside: dict[str, Any] = {}
+        """What others keep in the same database, by their own name for it."""
         self.nodes: list[MemoryLog] = []
         """The logs open on these tables: each wakes the others, as notices do between nodes on Postgres."""
 
@@ -79,6 +82,11 @@ class MemoryLog(GroupedLog):
         tables.nodes.append(self)
         self.tell_others = self._wake_others
 
+    @property
+    def tables(self) -> MemoryTables:
+        """What outlives this node."""
+        return self._tables
+
     async def read_stream(self, stream_id: str, *, after_version: int = 0, limit: int = 1000) -> Sequence[Recorded]:
         """Reads one stream in order of version; at most `limit` and `read_page_max` events."""
         page = min(limit, self.limits.read_page_max)
@@ -88,6 +96,15 @@ class MemoryLog(GroupedLog):
         """Reads one partition in order of position; at most `limit` and `read_page_max` events."""
         page = min(limit, self.limits.read_page_max)
         return self._tables.events[partition][after_position : after_position + page]
+
+    async def read_streams(
+        self, stream_ids: Sequence[str], *, partition: int, after_position: int, limit: int = 1000
+    ) -> Sequence[Recorded]:
+        """Reads several streams of one partition together, in order of position; at most `limit` events."""
+        page = min(limit, self.limits.read_page_max)
+        streams = (self._tables.streams.get(stream_id, ()) for stream_id in stream_ids)
+        later = [each for stream in streams for each in stream if each.position > after_position]
+        return sorted((each for each in later if each.partition == partition), key=lambda each: each.position)[:page]
 
     async def heads(self) -> Sequence[Head]:
         """Reads the end of every partition, in their order."""

@@ -98,6 +98,14 @@ class PostgresLog(GroupedLog):
         rows = await self._fetch("read_partition", partition, after_position, page)
         return [Recorded(**row) for row in rows]
 
+    async def read_streams(
+        self, stream_ids: Sequence[str], *, partition: int, after_position: int, limit: int = 1000
+    ) -> Sequence[Recorded]:
+        """Reads several streams of one partition together, in order of position; at most `limit` events."""
+        page = min(limit, self._limits.read_page_max)
+        rows = await self._fetch("read_streams", partition, list(stream_ids), after_position, page)
+        return [Recorded(**row) for row in rows]
+
     async def heads(self) -> Sequence[Head]:
         """Reads the end of every partition, in their order."""
         return [Head(**row) for row in await self._fetch("heads")]

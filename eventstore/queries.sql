@@ -99,6 +99,22 @@ where partition = $1 and stream_id = $2 and version > $3
 order by version
 limit $4;
 
+-- name: read_streams
+-- Several streams of one partition together, in order of position. The inner order keeps each on its own index: in order
+-- of position the planner could walk the whole partition instead.
+select e.*
+from unnest($2::text[]) as stream (id)
+cross join lateral (
+    select partition, position, stream_id, version, type, schema_version, command_id, occurred_at,
+        (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at, meta, body, salt, leaf, chain
+    from events
+    where partition = $1 and stream_id = stream.id and position > $3
+    order by version
+    limit $4
+) e
+order by e.position
+limit $4;
+
 -- name: read_partition
 -- One partition in order of position.
 select partition, position, stream_id, version, type, schema_version, command_id, occurred_at,

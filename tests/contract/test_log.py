@@ -296,6 +296,23 @@ async def test_a_cancelled_caller_stops_nobody_else(store_world):
     assert isinstance(await stays, Appended)
 
 
+async def test_several_streams_of_a_partition_are_read_together_in_order_of_position(store_world):
+    store = await store_world.open()
+    names = [name for name in (f"s{n}" for n in range(60)) if store.log.partition_of(name) == 0][:5]
+    for version in range(4):
+        for name in names:
+            await store.log.append(item(name, version, event()))
+    mine = [names[0], names[3]]
+    expected = [each.position for each in await whole(store, 0) if each.stream_id in mine]
+    seen, after = [], 0
+    while page := await store.log.read_streams([*mine, "no-such"], partition=0, after_position=after, limit=3):
+        assert {each.stream_id for each in page} <= set(mine) and len(page) <= 3
+        seen.extend(each.position for each in page)
+        after = seen[-1]
+    assert seen == expected and len(seen) == 8
+    assert await store.log.read_streams([], partition=0, after_position=0) == []
+
+
 class Bell:
     def __init__(self) -> None:
         self.rung = 0
