@@ -21,9 +21,9 @@ Id = TypeVar("Id", bound=str)
 class Parked(Exception):
     """The actor crashed too often and is not woken again until somebody has looked and calls `unpark`."""
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, *, id: str, failure: BaseException | None = None) -> None:
         super().__init__(f"{id} is parked")
-        self.id = id
+        self.id, self.failure = id, failure
 
 
 class DirectoryFull(Exception):
@@ -70,7 +70,7 @@ class Directory(Generic[Id]):
         self._crash_limit, self._crash_window_us = crash_limit, round(crash_window_s * 1_000_000)
         self._residents: OrderedDict[Id, _Resident] = OrderedDict()  # least recently used first
         self._crashes: OrderedDict[Id, list[int]] = OrderedDict()  # moments within the window; oldest last crash first
-        self._parked: set[Id] = set()
+        self._parked: dict[Id, BaseException] = {}  # with the exception of the last crash
         self._sweep_timer: Timer | None = None
         self._closed = False
         self._wakes = self._passivations = self._crash_count = 0
@@ -88,7 +88,7 @@ class Directory(Generic[Id]):
 
     def unpark(self, id: Id) -> None:
         """Lets a parked id be woken again, its crashes forgotten; does nothing to one that is not parked."""
-        self._parked.discard(id)
+        self._parked.pop(id, None)
 
     def parked(self) -> frozenset[Id]:
         """The ids that are not woken until they are unparked."""
@@ -124,7 +124,7 @@ class Directory(Generic[Id]):
         if self._closed:
             raise ActorStopped(actor=id, begun=False)
         if id in self._parked:
-            raise Parked(id=id)
+            raise Parked(id=id, failure=self._parked[id])
         self._make_room()
         actor = self._factory(id)
         actor.on_end = partial(self._ended, id, actor)
@@ -173,7 +173,7 @@ class Directory(Generic[Id]):
             self._park(id, failure)
 
     def _park(self, id: Id, failure: BaseException) -> None:
-        self._parked.add(id)
+        self._parked[id] = failure
         del self._crashes[id]
         _log.error("actor_parked", id=id, error=type(failure).__name__)
         try:

@@ -29,7 +29,7 @@ from eventstore.api import (
     Receipt,
     Recorded,
 )
-from schemas.codec import decode, encode
+from schemas.codec import UnknownEvent, decode, encode
 
 log = structlog.get_logger(__name__)
 
@@ -212,10 +212,17 @@ class EscrowActor(AsyncioActor):
             page = await self._log.read_stream(self._id, after_version=self._version, limit=READ_PAGE)
             for recorded in page:
                 assert recorded.version == self._version + 1, "a hole in the stream"
-                self._state = fold([_event(recorded)], start=self._state)
+                self._state = fold([self._event(recorded)], start=self._state)
                 self._version, self._position = recorded.version, recorded.position
             if len(page) < READ_PAGE:
                 return
+
+    def _event(self, recorded: Recorded) -> AnyEvent:
+        try:
+            return decode(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
+        except UnknownEvent as unknown:
+            log.error("event_unknown", escrow=self._id, version=recorded.version, says=str(unknown))
+            raise
 
     def _move(self, state: Escrow, appended: Appended) -> None:
         assert appended.version == state.core.version, "versions of log and state differ"
@@ -240,10 +247,6 @@ def _new_event(event: AnyEvent, meta: bytes) -> NewEvent:
         meta=meta,
         body=encoded.body,
     )
-
-
-def _event(recorded: Recorded) -> AnyEvent:
-    return decode(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
 
 
 def _replayed(receipt: Receipt, ask: Ask) -> Answer:

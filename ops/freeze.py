@@ -63,8 +63,8 @@ def differences(types: Types) -> Iterator[str]:
                 if not (FOLDER / path).exists():
                     yield f"{path} is gone: logs may hold that version, take the file back from the history"
     for file in sorted(FOLDER.glob("*.json")):
-        type, _, version = file.stem.partition(".v")
-        if type not in types or int(version) > current_version(type):
+        type, _, number = file.stem.partition(".v")
+        if type not in types or int(number) > current_version(type):
             yield f"{file.name} is frozen, and no event of today is read by it: what was once written stays readable"
 
 

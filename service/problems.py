@@ -69,6 +69,7 @@ STATUS: Mapping[str, int] = {
     "busy": 503,
     "cursor_invalid": 422,
     "escrow_stopped": 503,
+    "event_unknown": 503,
     "idempotency_key_invalid": 422,
     "idempotency_key_reused": 422,
     "internal": 500,
@@ -98,6 +99,7 @@ DOOR_SENTENCES: Mapping[str, str] = {
     "busy": "The service has as much to do as it takes on at once; try again shortly.",
     "cursor_invalid": "This is not a cursor of this service.",
     "escrow_stopped": "This escrow is stopped until an operator has looked at it; nothing is lost.",
+    "event_unknown": "This escrow has an event that only a newer version of the service can read; nothing is lost.",
     "idempotency_key_invalid": "An Idempotency-Key is 1 to so many visible ASCII characters.",
     "idempotency_key_reused": "This Idempotency-Key was used before with another body.",
     "internal": "Something went wrong inside the service; nothing more is known to the outside.",
@@ -141,7 +143,9 @@ def problem_of(error: BaseException) -> Problem:
             return problem("idempotency_key_reused")
         case LogBusy() | MailboxFull() | DirectoryFull():
             return problem("busy")
-        case Parked() | UnknownEvent() | ImpossibleHistory():
+        case UnknownEvent() | Parked(failure=UnknownEvent()):
+            return problem("event_unknown")
+        case Parked() | ImpossibleHistory():
             return problem("escrow_stopped")
         case LogUnavailable() | AskTimeout() | ActorStopped():
             return problem("unavailable")
