@@ -48,10 +48,7 @@ class HeadStore(Protocol):
         """Adds a head; False when the lease is another's by now or the last head's position is not `follows` (or 0)."""
 
     async def newest(self) -> Mapping[int, GrowingHead]:
-        """Reads the newest head of each partition that has one.
-
-        Raises `ValueError` when a stored frontier is none.
-        """
+        """Reads the newest head of each partition that has one; a stored frontier that is none is read as empty."""
 
     async def after(self, partition: int, *, position: int, limit: int) -> Sequence[SignedHead]:
         """Reads heads of one partition in order of position."""

@@ -23,7 +23,7 @@ class PostgresHeads:
         return bool(await fetch(self._pool, "head_add", *content, *proof, limits=self._limits))
 
     async def newest(self) -> Mapping[int, GrowingHead]:
-        """Reads the newest head of each partition that has one; raises `ValueError` for a frontier that is none."""
+        """Reads the newest head of each partition that has one; a frontier that is none is read as empty."""
         rows = await fetch(self._pool, "heads_newest", limits=self._limits)
         return {row["partition"]: _growing(row) for row in rows}
 
@@ -51,5 +51,9 @@ class PostgresHeads:
 
 def _growing(row: Row) -> GrowingHead:
     fields = dict(row)
-    frontier = Frontier.unpacked(fields.pop("frontier"), size=fields["position"])
+    packed = fields.pop("frontier")
+    try:
+        frontier = Frontier.unpacked(packed, size=fields["position"])
+    except ValueError:
+        frontier = Frontier()  # leads to no root that was signed: whoever uses it finds out
     return GrowingHead(head=SignedHead(**fields), frontier=frontier)

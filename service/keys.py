@@ -7,10 +7,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from eventstore.heads import key_id_of
 from service.settings import Settings
 
 KEY_BYTES = 32
-ENCRYPTION_FILE, ISSUER_FILE = "encryption.key", "token_issuer.key"
+ENCRYPTION_FILE, ISSUER_FILE, HEAD_FILE = "encryption.key", "token_issuer.key", "head_signing.key"
+HEAD_KEYS_FILE = "head_keys.txt"
+"""Public: every key with which this data folder's service signed heads, one a line."""
 
 
 class KeyFileWrong(Exception):
@@ -36,6 +39,28 @@ def trusted_issuer(settings: Settings) -> Ed25519PublicKey:
     if settings.issuer_public_key is not None:
         return Ed25519PublicKey.from_public_bytes(settings.issuer_public_key)
     return issuer_key(settings).public_key()
+
+
+def head_key(settings: Settings) -> Ed25519PrivateKey:
+    """Returns the key that signs heads, made when first used, and notes its public key; raises `KeyFileWrong`."""
+    key = Ed25519PrivateKey.from_private_bytes(settings.head_signing_key or _kept(settings.thirdkey_home / HEAD_FILE))
+    public, known = key_id_of(key.public_key()), known_head_keys(settings)
+    if public not in known:
+        settings.thirdkey_home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (settings.thirdkey_home / HEAD_KEYS_FILE).open("a") as file:
+            file.write(f"{public}\n")
+    return key
+
+
+def has_head_key(settings: Settings) -> bool:
+    """Says whether there is a key to sign heads with, without making one."""
+    return settings.head_signing_key is not None or (settings.thirdkey_home / HEAD_FILE).exists()
+
+
+def known_head_keys(settings: Settings) -> list[str]:
+    """Names the public keys (64 hex digits) that the data folder's service signed heads with."""
+    path = settings.thirdkey_home / HEAD_KEYS_FILE
+    return path.read_text().split() if path.exists() else []
 
 
 def _kept(path: Path) -> bytes:

@@ -58,6 +58,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_min: int = 3
     pool_max: int = 30
     encryption_key: bytes | None = None
+    head_signing_key: bytes | None = None
+    """Ed25519 private key that signs the log's heads, 32 bytes; None means the one in the data folder."""
+    heads_file: Path | None = None
+    """Where signed heads are written outside the database; None means `heads.jsonl` in the data folder."""
+    head_interval_s: int = 60
+    """A partition's new events are signed when its newest head is this old, or at once at `head_events_max` of them."""
+    head_events_max: int = 1_000
     issuer_public_key: bytes | None = None
     """Ed25519 key of who issues tokens, 32 bytes; None means the one in the data folder."""
     log_partitions: int = 4
@@ -130,6 +137,8 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "idempotency_key_max": (16, 1_024),
     "token_max": (512, 16_384),
     "retry_after_s": (1, 3_600),
+    "head_interval_s": (1, 86_400),
+    "head_events_max": (1, 1_000_000),
 }
 _FIGURES: dict[str, tuple[int, int]] = {
     "dust_atomic": (1, ATOMIC_MAX),
@@ -183,6 +192,8 @@ def _with_words(read: _Reader) -> Settings:
         monero_rpc_password=read("MONERO_RPC_PASSWORD", str, None),
         monero_daemon_urls=read("MONERO_DAEMON_URLS", v.urls, ()),
         encryption_key=read("ENCRYPTION_KEY", v.hex_bytes, None),
+        head_signing_key=read("HEAD_SIGNING_KEY", v.hex_bytes, None),
+        heads_file=read("HEADS_FILE", Path, None),
         issuer_public_key=read("ISSUER_PUBLIC_KEY", v.hex_bytes, None),
         arbiter_mode=cast(ArbiterMode, read("ARBITER_MODE", _arbiter_mode, "single")),
         arbiters=_arbiters(read, network),
