@@ -183,9 +183,14 @@ async def test_a_node_that_saw_the_end_before_another_signed_further_raises_no_a
     assert signer.alarms == {}
 
 
+def _rewrite(log):
+    change(log.tables, 0, 2, body=b"forged")
+    rechain(log.tables, 0)
+
+
 _LOST = {
     "the event at the head was changed": lambda log: change(log.tables, 0, 5, chain=bytes(32)),
-    "the log was rewritten": lambda log: _rewrite(log),
+    "the log was rewritten": _rewrite,
     "the tail was cut": lambda log: log.tables.events[0].__delitem__(slice(3, None)),
     "everything is gone": lambda log: log.tables.events[0].clear(),
     "the head itself was changed": lambda log: _change_head(log, merkle_root=bytes(32)),
@@ -194,11 +199,6 @@ _LOST = {
         GrowingHead(head=log.tables.signed_heads[0].pop().head, frontier=Frontier().extended([b"x"] * 5))
     ),
 }
-
-
-def _rewrite(log):
-    change(log.tables, 0, 2, body=b"forged")
-    rechain(log.tables, 0)
 
 
 def _change_head(log, **fields):
