@@ -61,7 +61,7 @@ class PostgresLeases:
         }
 
     def _partition(self, name: str) -> int:
-        key = stream_of_seat(name) if self._table is LeaseTable.SEATS else name
-        return partition_of(key, partitions=self._partitions)
         if self._table is LeaseTable.DUTIES:
             return int(name.rpartition("/")[2])
+        key = stream_of_seat(name) if self._table is LeaseTable.SEATS else name
+        return partition_of(key, partitions=self._partitions)
