@@ -41,6 +41,8 @@ class WalletProgram(msgspec.Struct, frozen=True, kw_only=True):
     binary: str = "monero-wallet-rpc"
     wallets: Path | None = None
     """A folder of wallet files that several processes of one role share."""
+    rings: Path | None = None
+    """Where it remembers the rings it used, if that is to outlive `folder`."""
 
     @property
     def wallet_folder(self) -> Path:
@@ -91,7 +93,7 @@ def wallet_program(wallet: WalletProgram) -> Program:
         # Each TLS end that stays off saves a 4096-bit RSA key per create and open (5.2 s to 1.5 s, one sample).
         *("--rpc-ssl", "disabled", "--daemon-ssl", "disabled", "--kdf-rounds", "1"),
         # The default is one folder in the user's home, shared by all wallets.
-        *("--shared-ringdb-dir", str(wallet.folder / "ringdb")),
+        *("--shared-ringdb-dir", str(wallet.rings or wallet.folder / "ringdb")),
         *_log_arguments(wallet.folder / "wallet-rpc.log"),
     )
     return Program(name=wallet.name, argv=argv)

@@ -4,6 +4,7 @@ Each port has a real adapter and a memory twin in this package; one contract sui
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -179,6 +180,9 @@ class WalletFiles(Protocol):
     def drop_saved(self, name: str) -> None: ...
     def drop_cache(self, name: str) -> None:
         """Deletes the cache file (`NAME`, not `NAME.keys`): repairs a torn wallet before funding."""
+
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """Locks a wallet's files against other processes; raises `WalletUnknown` while another has them locked."""
 
 
 class DaemonDown(Exception):

@@ -96,6 +96,11 @@ class Process:
         """Whether the program still runs; a zombie does not."""
         return _alive(self._identity)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the program was stopped by a signal and does nothing until it is told to go on."""
+        return _state(self.pid) in "Tt"
+
     async def stop(self) -> None:
         """Asks the program to end, waits as long as it may take, then kills it; returns once it is gone and reaped."""
         if not await self._signal_and_wait(signal.SIGTERM, limit_s=self._stop_limit_s):
@@ -188,6 +193,13 @@ def _alive(identity: _Identity) -> bool:
         return False
     same = _start_ticks(stat) == identity.start_ticks and boot_id == identity.boot_id
     return same and _fields(stat)[0] not in "ZX"
+
+
+def _state(pid: int) -> str:
+    try:
+        return _fields(Path(f"/proc/{pid}/stat").read_text())[0]
+    except OSError:
+        return "X"
 
 
 def _start_ticks(stat: str) -> int:

@@ -54,10 +54,16 @@ class Seat:
         return Micros(self.clock.now())
 
     async def state(self) -> Escrow:
-        """The escrow as it is now."""
-        state = await self.desk.state(self.escrow_id)
-        assert state is not None
-        return state
+        """The escrow as it is now; waits while the log does not answer."""
+        while True:
+            try:
+                state = await self.desk.state(self.escrow_id)
+            except LATER as later:
+                log.warning("state_waits", escrow=self.escrow_id, seat=self.role, error=type(later).__name__)
+                await self.clock.sleep(self.retry_s)
+                continue
+            assert state is not None
+            return state
 
     async def give(self, command: AnyCommand, *parts: str | int) -> Answer:
         """Brings a result to the escrow, again and again until it is taken or refused.

@@ -1,29 +1,68 @@
 """Wallet slots: what they are, and the right to use one."""
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from actors.escrow import LostLease
 from actors.ports import WalletFiles, WalletRpc
 from domain.roles import Role
 from eventstore.api import Lease
+
+HOLD_MARGIN = 0.1
+"""Part of a lease that its holder does not use: clocks of two machines may run at different speeds."""
 
 
 class SlotHost(Protocol):
     """Whoever runs a slot's process."""
 
-    async def restart(self) -> None:
-        """Ends the process (an open wallet is saved where that is possible) and starts it again."""
+    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> WalletRpc:
+        """Returns a client of the process that calls `before_call` before each call.
+
+        Unless `clean`, whatever ran for this fence or a lower one is ended first (an open wallet is saved where that
+        is possible) and a new process started, with a login that only clients made from then on know.
+        """
+
+    def silent(self) -> bool:
+        """Whether the process is stopped or gone: a call to it gets no answer."""
 
 
 class SlotState(StrEnum):
-    """Where a slot stands."""
+    """Where a slot stands, as this node knows it."""
 
     UNCHECKED = "unchecked"
     FREE = "free"
+    PREPARING = "preparing"
+    """Leased by this node and being cleaned or looked at."""
     LEASED = "leased"
     UNHEALTHY = "unhealthy"
+
+
+class Hold:
+    """A slot lease by its holder's own monotonic clock: over a little before the database's.
+
+    A node that was stopped and goes on finds it over before it does anything else with a wallet.
+    """
+
+    def __init__(self, lease: Lease, *, since: float) -> None:
+        self.lease = lease
+        self.renewed(since=since)
+
+    def renewed(self, *, since: float) -> None:
+        """Notes that the lease was renewed by a call begun at this moment of the loop's clock."""
+        self._until = since + self.lease.seconds * (1 - HOLD_MARGIN)
+
+    def end(self) -> None:
+        """Notes that the lease is over."""
+        self._until = 0.0
+
+    def check(self) -> None:
+        """Raises `LostLease` when the lease may be over."""
+        if asyncio.get_running_loop().time() >= self._until:
+            raise LostLease
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,14 +71,11 @@ class Slot:
 
     name: str
     role: Role
-    rpc: WalletRpc
     files: WalletFiles
-    host: SlotHost | None
-    """None for a process somebody else runs: it can be closed but not restarted."""
+    host: SlotHost
     state: SlotState = SlotState.UNCHECKED
-    lease: Lease | None = None
-    closed: asyncio.Event | None = None
-    """Set once no wallet of its last user is open here any more."""
+    hold: Hold | None = None
+    """This node's lease on it."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,16 +83,72 @@ class LeasedSlot:
     """A slot in the hands of one seat until it is given back."""
 
     slot: Slot
-    lease: Lease
+    hold: Hold
+    rpc: WalletRpc
     waited_s: float
+
+    @property
+    def files(self) -> "HeldFiles":
+        """The slot's folder, for as long as the lease lasts."""
+        return HeldFiles(self.slot.files, self.hold)
+
+
+class HeldFiles:
+    """A slot's folder in the hands of a lease; implements `WalletFiles`.
+
+    A change is made with the wallet's files locked, and the lease is looked at after that. So who is stopped before a
+    change and goes on when the lease is another's changes nothing, and who is stopped in the middle of one keeps
+    others from the wallet until it is whole.
+    """
+
+    def __init__(self, files: WalletFiles, hold: Hold) -> None:
+        self._files, self._hold = files, hold
+
+    def exists(self, name: str) -> bool:
+        """Says whether the wallet has a keys file."""
+        return self._files.exists(name)
+
+    def save(self, name: str, *, label: str) -> None:
+        """Copies the wallet's files."""
+        with self.alone(name):
+            self._files.save(name, label=label)
+
+    def saved(self, name: str, *, label: str) -> bool:
+        """Says whether a whole copy of that label exists."""
+        return self._files.saved(name, label=label)
+
+    def restore(self, name: str, *, label: str) -> None:
+        """Puts a copy in place of the wallet's files."""
+        with self.alone(name):
+            self._files.restore(name, label=label)
+
+    def drop_saved(self, name: str) -> None:
+        """Deletes every copy of the wallet."""
+        with self.alone(name):
+            self._files.drop_saved(name)
+
+    def drop_cache(self, name: str) -> None:
+        """Deletes the cache file."""
+        with self.alone(name):
+            self._files.drop_cache(name)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Locks the wallet's files for the block; raises `WalletUnknown` while another changes them, `LostLease`."""
+        with self._files.alone(name):
+            self._hold.check()
+            yield
 
 
 @dataclass(kw_only=True, eq=False)
 class Waiter:
     """Somebody in the queue for a slot."""
 
+    seat: str
     since: int
     granted: "asyncio.Future[LeasedSlot]"
+    promised: bool = False
+    """A slot is being prepared for it."""
 
 
 class NoSlot(Exception):

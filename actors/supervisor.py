@@ -2,18 +2,18 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import msgspec
 import structlog
 
-from actors.ports import Clock, WalletFault, WalletRefused, WalletUnknown
+from actors.ports import Clock, WalletRefused, WalletRpc, WalletUnknown
 from actors.runtime import AsyncioActor
-from actors.slots import LeasedSlot, NoSlot, Slot, SlotState, Waiter
+from actors.slots import Hold, LeasedSlot, NoSlot, Slot, SlotState, Waiter
 from domain.roles import Role
-from eventstore.api import Lease, Leases, LogUnavailable
+from eventstore.api import LeaseRow, Leases, LogUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -25,40 +25,48 @@ class SupervisorLimits(msgspec.Struct, frozen=True, kw_only=True):
     slot_lease_s: float = 60
     renew_s: float = 15
     check_s: float = 1
-    """How long a free slot may take to answer."""
+    """How long a slot may take to answer before it is leased."""
     recheck_s: float = 5
+    wait_s: float = 0.5
+    """How soon somebody who waits here learns that another node has given a slot back."""
 
 
 class TakeSlot(msgspec.Struct, frozen=True, kw_only=True):
     """Asks for a slot, which becomes the result of `granted`; `NoSlot` is raised when the queue is full.
 
     The future is the asker's own, so that it can be called off even when the ask itself got no answer in time.
+    `seat` is what the lease says the slot is used for.
     """
 
+    seat: str
     granted: Any
 
 
 class GiveBack(msgspec.Struct, frozen=True, kw_only=True):
-    """Gives a slot back. `clean` means that its wallet was closed; otherwise the process is cleaned first.
-
-    `closed`, an `asyncio.Event`, is set as soon as the wallet is known to be closed here.
-    """
+    """Gives a slot back. `clean` means that its wallet was closed; otherwise the process is cleaned first."""
 
     leased: Any
     clean: bool
-    closed: Any = None
 
 
-class _Checked(msgspec.Struct, frozen=True, kw_only=True):
+class _Reached(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of preparing a slot: a client of its process, or None; for somebody who waits, or for nobody."""
+
     slot: Any
-    usable: bool
+    hold: Any
+    rpc: Any
+    waiter: Any
+
+
+class _Look(msgspec.Struct, frozen=True):
+    """Time to look at the queue again."""
 
 
 class _Tick(msgspec.Struct, frozen=True):
     """Time to renew leases and to look at slots again."""
 
 
-SupervisorMessage = TakeSlot | GiveBack | _Checked | _Tick
+SupervisorMessage = TakeSlot | GiveBack | _Reached | _Look | _Tick
 
 
 class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,10 +79,11 @@ class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoleSupervisor(AsyncioActor):
-    """Owns the slots of one role on this node.
+    """Leases the slots of one role to the seats of this node; all nodes share them.
 
     Never two leases on one slot, never a slot of another role. A lease is a fenced row, so that it outlives this
-    process; a slot whose last use is not known to have ended well is cleaned before it is leased again.
+    process. A slot whose last holder did not give it back is cleaned before anything else, and until then the seat
+    that its row names gets no other slot: its wallet may be open there.
     """
 
     survives = (Exception,)
@@ -96,12 +105,9 @@ class RoleSupervisor(AsyncioActor):
         assert all(slot.role is role for slot in slots)
         self._role, self._slots, self._leases, self._node_id = role, tuple(slots), leases, node_id
         self._clock, self._limits = clock, limits or SupervisorLimits()
-        self._free: deque[Slot] = deque()
         self._queue: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        for slot in self._slots:
-            self._background(self._check(slot, clean=False))
-        self._arm()
+        self._due, self._due_at = clock.call_later(0, self._remind), 0.0
 
     def counts(self) -> SlotCounts:
         """What the metrics show."""
@@ -113,10 +119,23 @@ class RoleSupervisor(AsyncioActor):
             waiting=len(self._queue),
         )
 
+    async def leave(self) -> None:
+        """Lets other nodes have this one's slots at once, uncleaned; for a node that ends in order."""
+        self._end_work()
+        for slot in self._slots:
+            hold, slot.hold = slot.hold, None
+            if hold is None:
+                continue
+            hold.end()
+            try:
+                # Run out now, not given back: whoever takes the slot cleans it first.
+                await self._leases.renew(msgspec.structs.replace(hold.lease, seconds=0))
+            except Exception as away:
+                log.warning("slot_lease_not_ended", slot=slot.name, error=type(away).__name__)
+
     def on_stop(self) -> None:
         """Ends what runs in the background and tells those who wait."""
-        for task in self._tasks:
-            task.cancel()
+        self._end_work()
         for waiter in self._queue:
             waiter.granted.cancel()
 
@@ -132,121 +151,228 @@ class RoleSupervisor(AsyncioActor):
     async def on_receive(self, message: SupervisorMessage) -> object:
         """Handles one request; nothing slow is awaited here."""
         match message:
-            case TakeSlot(granted=granted):
-                await self._take(granted)
-            case GiveBack(leased=leased, clean=clean, closed=closed):
-                leased.slot.closed = closed
+            case TakeSlot(seat=seat, granted=granted):
+                await self._take(seat, granted)
+            case GiveBack(leased=leased, clean=clean):
                 self._background(self._take_back(leased, clean=clean))
-            case _Checked(slot=slot, usable=usable):
-                self._checked(slot, usable=usable)
+            case _Reached(slot=slot, hold=hold, rpc=rpc, waiter=waiter):
+                await self._reached(slot, hold, rpc=rpc, waiter=waiter)
+            case _Look():
                 await self._serve()
             case _Tick():
                 await self._tick()
         return None
 
-    async def _take(self, granted: "asyncio.Future[LeasedSlot]") -> None:
-        waiting = [waiter for waiter in self._queue if not waiter.granted.done()]
-        if len(waiting) >= self._limits.queue_max:
+    # -- leasing -------------------------------------------------------------------------------------------------
+
+    async def _take(self, seat: str, granted: "asyncio.Future[LeasedSlot]") -> None:
+        self._queue = deque(waiter for waiter in self._queue if not waiter.granted.done())
+        if len(self._queue) >= self._limits.queue_max:
             raise NoSlot
-        self._queue = deque([*waiting, Waiter(since=self._clock.now(), granted=granted)])
+        self._queue.append(Waiter(seat=seat, since=self._clock.now(), granted=granted))
         await self._serve()
 
     async def _serve(self) -> None:
-        """Gives free slots to those who wait longest, in turn."""
-        while self._free and (waiter := self._next_waiter()):
-            slot = self._free[0]
-            try:
-                lease = await self._leases.acquire(slot.name, holder=self._node_id, seconds=self._limits.slot_lease_s)
-                if lease is not None and waiter.granted.done():
-                    await self._leases.release(lease)  # who waited gave up meanwhile: the next one is served
-                    continue
-            except LogUnavailable:
-                return  # the next tick serves again
-            self._free.popleft()
-            if lease is None:
-                slot.state = SlotState.UNHEALTHY  # another node holds it; looked at again with the next tick
-                continue
-            slot.state, slot.lease = SlotState.LEASED, lease
-            self._queue.remove(waiter)
-            waited_s = (self._clock.now() - waiter.since) / 1_000_000
-            waiter.granted.set_result(LeasedSlot(slot=slot, lease=lease, waited_s=waited_s))
-
-    def _next_waiter(self) -> Waiter | None:
-        while self._queue and self._queue[0].granted.done():
-            self._queue.popleft()
-        return self._queue[0] if self._queue else None
-
-    async def _take_back(self, leased: LeasedSlot, *, clean: bool) -> None:
-        slot = leased.slot
-        if slot.lease is not leased.lease:
+        """Leases slots for those who wait longest, in turn."""
+        waiting = [waiter for waiter in self._queue if not waiter.granted.done() and not waiter.promised]
+        if not waiting:
             return
-        slot.lease, slot.state = None, SlotState.UNCHECKED
         try:
-            await self._leases.release(leased.lease)
-        except Exception as away:  # still ours by the row, and ours to take again; else it expires
-            log.warning("slot_lease_not_released", slot=slot.name, error=type(away).__name__)
-        await self._check(slot, clean=clean)
+            rows = await self._leases.held()
+            for waiter in waiting:
+                if slot := self._slot_for(waiter.seat, rows):
+                    await self._lease(slot, row=rows.get(slot.name), waiter=waiter)
+        except LogUnavailable:
+            pass  # the next tick serves again
+        self._arm(sooner=True)
 
-    async def _check(self, slot: Slot, *, clean: bool) -> None:
-        """Brings a slot to the point where it can be leased: it answers and has no wallet open."""
-        cleaned = clean or await self._cleaned(slot)
-        if cleaned and slot.closed is not None:
-            slot.closed.set()
-        usable = cleaned and await self._answers(slot)
-        self.actor_ref.tell(_Checked(slot=slot, usable=usable))
+    def _slot_for(self, seat: str, rows: Mapping[str, LeaseRow]) -> Slot | None:
+        """Names the slot that a seat may have now: where its wallet may be open, no other."""
+        for slot in self._bound(seat, rows) or self._slots:
+            row = rows.get(slot.name)
+            theirs = row is None or row.released or row.detail == seat
+            if slot.state is SlotState.FREE and theirs and self._takeable(row):
+                return slot
+        return None
 
-    async def _cleaned(self, slot: Slot) -> bool:
+    def _bound(self, seat: str, rows: Mapping[str, LeaseRow]) -> list[Slot]:
+        held = {name for name, row in rows.items() if row.detail == seat and not row.released}
+        return [slot for slot in self._slots if slot.name in held]
+
+    def _takeable(self, row: LeaseRow | None) -> bool:
+        return row is None or row.expired or row.holder == self._node_id
+
+    async def _lease(self, slot: Slot, *, row: LeaseRow | None, waiter: Waiter | None) -> None:
+        """Takes a slot's lease and has it prepared; does nothing when another has it."""
+        seat, before = waiter.seat if waiter else "", slot.state
+        slot.state = SlotState.PREPARING
         try:
-            if slot.host is not None:
-                await slot.host.restart()
-            else:
-                await slot.rpc.close_wallet()
-        except WalletRefused as refused:
-            return refused.fault is WalletFault.NO_WALLET_OPEN
+            since = asyncio.get_running_loop().time()
+            lease = await self._leases.acquire(
+                slot.name, holder=self._node_id, seconds=self._limits.slot_lease_s, detail=seat
+            )
+            if lease is None:
+                slot.state = SlotState.FREE
+                return
+            if waiter and self._bound(seat, await self._leases.held()) != [slot]:
+                # Another node was here meanwhile, for the same seat or leaving another's wallet: cleaned first.
+                slot.state = SlotState.UNHEALTHY
+                return
+        except BaseException:
+            slot.state = before  # a lease that we may have all the same is our own to take again, uncleaned
+            raise
+        slot.hold = Hold(lease, since=since)
+        if waiter:
+            waiter.promised = True
+        clean = lease.fence == (row.fence if row else 0) + 1 and (row is None or row.released)
+        self._background(self._prepare(slot, slot.hold, clean=clean, waiter=waiter))
+
+    async def _prepare(self, slot: Slot, hold: Hold, *, clean: bool, waiter: Waiter | None) -> None:
+        """Brings a slot to the point where it can be used: it answers and has no wallet open."""
+        rpc = None
+        try:
+            rpc = await self._answering(slot, hold, clean=clean)
         except Exception as broken:  # whatever a process can do wrong, the slot is only not usable now
             log.warning("slot_not_cleaned", slot=slot.name, error=type(broken).__name__)
-            return False
-        return True
+        finally:
+            if self.actor_ref.is_alive():
+                self.actor_ref.tell(_Reached(slot=slot, hold=hold, rpc=rpc, waiter=waiter))
 
-    async def _answers(self, slot: Slot) -> bool:
+    async def _answering(self, slot: Slot, hold: Hold, *, clean: bool) -> WalletRpc | None:
+        for as_it_is in (True, False) if clean else (False,):
+            rpc = await slot.host.reach(fence=hold.lease.fence, clean=as_it_is, before_call=hold.check)
+            if await self._answers(rpc):
+                return rpc
+            await rpc.aclose()
+        return None
+
+    async def _answers(self, rpc: WalletRpc) -> bool:
         try:
             async with asyncio.timeout(self._limits.check_s):
-                await slot.rpc.get_version()
+                await rpc.get_version()
         except (WalletUnknown, WalletRefused, TimeoutError):
             return False
         return True
 
-    def _checked(self, slot: Slot, *, usable: bool) -> None:
-        if slot.state in (SlotState.LEASED, SlotState.FREE):
-            return
-        slot.state = SlotState.FREE if usable else SlotState.UNHEALTHY
-        if usable:
-            self._free.append(slot)
+    async def _reached(self, slot: Slot, hold: Hold, *, rpc: WalletRpc | None, waiter: Waiter | None) -> None:
+        if waiter:
+            waiter.promised = False
+        if slot.hold is not hold or rpc is None:
+            self._drop(slot, hold)
+            if rpc is not None:
+                await rpc.aclose()
+        elif waiter is None or waiter.granted.done():
+            self._background(self._release(slot, hold, rpc))
         else:
+            slot.state = SlotState.LEASED
+            self._queue.remove(waiter)
+            waited_s = (self._clock.now() - waiter.since) / 1_000_000
+            waiter.granted.set_result(LeasedSlot(slot=slot, hold=hold, rpc=rpc, waited_s=waited_s))
+
+    # -- giving back ---------------------------------------------------------------------------------------------
+
+    async def _take_back(self, leased: LeasedSlot, *, clean: bool) -> None:
+        slot, hold, rpc = leased.slot, leased.hold, leased.rpc
+        if slot.hold is not hold:
+            await rpc.aclose()
+            return
+        slot.state = SlotState.PREPARING
+        if clean:
+            await self._release(slot, hold, rpc)
+            return
+        await rpc.aclose()
+        await self._prepare(slot, hold, clean=False, waiter=None)
+
+    async def _release(self, slot: Slot, hold: Hold, rpc: WalletRpc) -> None:
+        hold.end()
+        await rpc.aclose()
+        if slot.hold is not hold:
+            return
+        try:
+            await self._leases.release(hold.lease)
+        except Exception as away:  # still ours by the row: taken again it is cleaned first
+            log.warning("slot_lease_not_released", slot=slot.name, error=type(away).__name__)
+        slot.hold, slot.state = None, SlotState.FREE
+        if self.actor_ref.is_alive():
+            self.actor_ref.tell(_Look())
+
+    def _drop(self, slot: Slot, hold: Hold) -> None:
+        """Lets go of a slot without giving its lease back: whoever has it next cleans it."""
+        hold.end()
+        if slot.hold is hold:
+            slot.hold, slot.state = None, SlotState.UNHEALTHY
             log.warning("slot_unhealthy", slot=slot.name)
+
+    # -- looking after -------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
         self._arm()
         for slot in self._slots:
-            if slot.state is SlotState.LEASED and slot.lease and not await self._renewed(slot.lease):
+            if slot.hold and not await self._renewed(slot.hold):
                 log.error("slot_lease_lost", slot=slot.name)
-            if slot.state is SlotState.UNHEALTHY:
-                slot.state = SlotState.UNCHECKED
-                self._background(self._check(slot, clean=False))
+                slot.hold.end()
+                slot.hold, slot.state = None, SlotState.FREE
+            if slot.hold and slot.state is SlotState.LEASED and slot.host.silent():
+                log.warning("slot_silent", slot=slot.name)
+                self._background(self._revive(slot, slot.hold))
         await self._serve()
+        await self._mend()
 
-    async def _renewed(self, lease: Lease) -> bool:
+    async def _renewed(self, hold: Hold) -> bool:
+        since = asyncio.get_running_loop().time()
         try:
-            return await self._leases.renew(lease)
+            renewed = await self._leases.renew(hold.lease)
         except LogUnavailable:
-            return True  # not known: while the database is away nobody else can take it either
+            return True  # not known; the hold is over by itself when its time is
+        if renewed:
+            hold.renewed(since=since)
+        return renewed
 
-    def _arm(self) -> None:
-        self._clock.call_later(min(self._limits.renew_s, self._limits.recheck_s), self._remind)
+    async def _revive(self, slot: Slot, hold: Hold) -> None:
+        """Ends a process that answers nothing, so that the call it holds up comes to an end; its user gives it back."""
+        try:
+            rpc = await slot.host.reach(fence=hold.lease.fence, clean=False, before_call=hold.check)
+            await rpc.aclose()
+        except Exception as broken:
+            log.warning("slot_not_revived", slot=slot.name, error=type(broken).__name__)
+
+    async def _mend(self) -> None:
+        """Cleans what nobody uses: slots never looked at, broken, silent, or left behind by whoever had them."""
+        try:
+            rows = await self._leases.held()
+            for slot in self._in_need(rows):
+                await self._lease(slot, row=rows.get(slot.name), waiter=None)
+        except LogUnavailable:
+            pass  # the next tick looks again
+
+    def _in_need(self, rows: Mapping[str, LeaseRow]) -> Iterable[Slot]:
+        for slot in self._slots:
+            row = rows.get(slot.name)
+            if slot.state in (SlotState.PREPARING, SlotState.LEASED):
+                continue
+            if not self._takeable(row):
+                slot.state = SlotState.FREE  # in another node's hands, which looks after it
+            elif slot.state is not SlotState.FREE or slot.host.silent() or (row is not None and not row.released):
+                yield slot
+
+    def _arm(self, *, sooner: bool = False) -> None:
+        """Sets the next tick; `sooner` only where that is earlier than the one that is set."""
+        limits = self._limits
+        after_s = min(limits.renew_s, limits.recheck_s, limits.wait_s if self._queue else limits.recheck_s)
+        due_at = asyncio.get_running_loop().time() + after_s
+        if sooner and due_at >= self._due_at:
+            return
+        self._due.cancel()
+        self._due, self._due_at = self._clock.call_later(after_s, self._remind), due_at
 
     def _remind(self) -> None:
         if self.actor_ref.is_alive():
             self.actor_ref.tell(_Tick())
+
+    def _end_work(self) -> None:
+        self._due.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -7,6 +7,7 @@ import msgspec
 import structlog
 
 from actors.desk import Desk
+from actors.escrow import LostLease
 from actors.mail import ActorStopped, MailboxFull
 from actors.ports import Clock, DaemonRpc
 from actors.runtime import AsyncioRef
@@ -124,24 +125,34 @@ class TurnFinder:
 
     async def _work(self, key: tuple[EscrowId, Role], lease: Lease) -> None:
         agent = self._agents[key] = self._agent(key, fence=lease.fence)
+        working = asyncio.get_running_loop().create_task(agent.run())
         renewing = asyncio.get_running_loop().create_task(self._renew(lease))
         try:
-            await agent.run()
+            await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise LostLease
+            await working
             self._pauses.pop(key, None)
         finally:
-            renewing.cancel()
+            for task in (working, renewing):
+                task.cancel()
+            await asyncio.gather(working, renewing, return_exceptions=True)
             await self._leases.release(lease)
 
     async def _renew(self, lease: Lease) -> None:
-        while True:
+        """Prolongs the lease until that fails, or until it is over by this node's own clock."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + lease.seconds
+        while loop.time() < until:
             await self._clock.sleep(self._limits.renew_s)
+            since = loop.time()
             try:
-                renewed = await self._leases.renew(lease)
+                if not await self._leases.renew(lease):
+                    break
+                until = since + lease.seconds
             except LogUnavailable:
-                continue  # not known: while the database is away nobody else can take it either
-            if not renewed:
-                log.warning("seat_lease_lost", seat=lease.name)
-                return
+                continue  # not known: another node may still reach the database
+        log.warning("seat_lease_lost", seat=lease.name)
 
     def _agent(self, key: tuple[EscrowId, Role], *, fence: int) -> SeatAgent:
         escrow_id, role = key

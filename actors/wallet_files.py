@@ -1,8 +1,13 @@
 """The wallet files of a slot whose folder we can reach; copies are a way back during set-up, never after an export."""
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from actors.ports import WalletUnknown
 
 COPIES = "set-up-copies"
 """The folder beside the wallet files that holds copies, one folder a label."""
@@ -57,6 +62,18 @@ class FolderFiles:
         self._cache(name).unlink(missing_ok=True)
         _sync_folder(self._folder)
 
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Locks a wallet's files against other processes; raises `WalletUnknown` while another has them locked."""
+        place = self._folder / COPIES / _checked(name)
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
     def _keys(self, name: str) -> Path:
         return self._folder / f"{_checked(name)}.keys"
 
@@ -70,6 +87,13 @@ class FolderFiles:
 def _checked(name: str) -> str:
     assert name not in ("", ".", "..", COPIES) and "/" not in name and "\0" not in name, "a plain file name"
     return name
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WalletUnknown(method="files", reason="locked by another process") from None
 
 
 def _copy(source: Path, target: Path) -> None:

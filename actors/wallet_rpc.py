@@ -53,7 +53,8 @@ LIMITS_S: Mapping[str, float] = {
 class HttpWallet:
     """One `monero-wallet-rpc` process, reached over one connection; implements `WalletRpc`.
 
-    A process answers one call after another, so a call's limit includes waiting for the one before it.
+    A process answers one call after another, so a call's limit includes waiting for the one before it. What
+    `before_call` raises keeps a call from being made.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class HttpWallet:
         password: str | None = None,
         limits_s: Mapping[str, float] = LIMITS_S,
         observer: Observer | None = None,
+        before_call: Callable[[], None] | None = None,
     ) -> None:
         self._rpc = JsonRpc(url, user=user, password=password)
-        self._limits_s, self._observer = limits_s, observer
+        self._limits_s, self._observer, self._before_call = limits_s, observer, before_call
 
     async def get_version(self) -> int:
         return (await self._call("get_version", {}, _Version)).version
@@ -166,6 +168,8 @@ class HttpWallet:
         await self._rpc.aclose()
 
     async def _call(self, method: str, params: Mapping[str, Any], answer: type[_T]) -> _T:
+        if self._before_call is not None:
+            self._before_call()
         started, done = time.monotonic(), False
         try:
             limit_s = self._limits_s.get(method, OTHERS_LIMIT_S)

@@ -1,42 +1,98 @@
-"""The embedded defaults: Postgres, a private chain and wallet slots of the service's own, all in the data folder."""
+"""The embedded defaults: Postgres, a private chain and wallet slots of the service's own, all in the data folder.
+
+One process of a data folder runs them (`EmbeddedWorld`); other nodes of the machine join (`joined_world`).
+"""
 
 import asyncio
 import fcntl
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+import shutil
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import structlog
 
-from actors.monero_programs import WalletProgram, free_port, launch_regtest, launch_wallet
-from actors.processes import Process, ProcessKeeper
+from actors.monero_programs import free_port, launch_regtest
+from actors.processes import Process, ProcessKeeper, port_answers
 from actors.slots import Slot
 from actors.wallet_files import FolderFiles
-from actors.wallet_rpc import HttpWallet, Observer
+from actors.wallet_rpc import Observer
 from domain.roles import THREE, Role
 from eventstore.embedded import EmbeddedPostgres, start_embedded
 from schemas.address import Network
+from service.slot_programs import SlotFolders, SlotPrograms
 
 log = structlog.get_logger(__name__)
 
 FILE_MODE = 0o600
 KEEP_S = 1.0
 """How often the embedded programs are looked at."""
-POSTGRES, PROGRAMS, CHAIN, WALLETS = "pg", "run", "chain", "wallets"
+POSTGRES, PROGRAMS, CHAIN, WALLETS, NODES = "pg", "run", "chain", "wallets", "nodes"
+WORLD_FILE = "world.json"
+"""In the data folder while its world runs: what a node needs to join it."""
+LOCK_FILE = "service.lock"
+CHAIN_PROGRAM = "monerod"
 
 
 class FolderInUse(Exception):
     """Another service runs in this data folder."""
 
 
+class NoWorld(Exception):
+    """Nobody runs a world in this data folder."""
+
+
+class JoinedWorld(msgspec.Struct, frozen=True, kw_only=True):
+    """A world as a node finds it that joins: it starts nothing of it and ends nothing."""
+
+    dsn: str | None
+    """None where the settings name the database."""
+    daemon_url: str
+    network: Network
+    slots: dict[str, Role]
+    """Each slot's role, by its name."""
+
+
+def joined_world(home: Path) -> JoinedWorld:
+    """Reads how the world of a data folder is joined; raises `NoWorld`."""
+    try:
+        return msgspec.json.decode((home / WORLD_FILE).read_bytes(), type=JoinedWorld)
+    except (FileNotFoundError, msgspec.DecodeError):
+        raise NoWorld(f"no world runs in {home}: start one with `thirdkey world`") from None
+
+
+def shared_slots(home: Path, world: JoinedWorld, *, observer: Observer | None = None) -> list[Slot]:
+    """Lists a world's slots for one node; who may use one, their leases say."""
+    return [
+        Slot(
+            name=name,
+            role=role,
+            files=FolderFiles(home / WALLETS / role.value),
+            host=SlotPrograms(_folders(home, world, name), observer=observer),
+        )
+        for name, role in world.slots.items()
+    ]
+
+
+def _folders(home: Path, world: JoinedWorld, name: str) -> SlotFolders:
+    return SlotFolders(
+        programs=home / PROGRAMS,
+        wallets=home / WALLETS / world.slots[name].value,
+        name=name,
+        network=world.network,
+        daemon_address=world.daemon_url.removeprefix("http://"),
+    )
+
+
 @contextmanager
 def folder_lock(home: Path) -> Iterator[None]:
     """Holds the data folder for one service; the lock ends with the process. Raises `FolderInUse`."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(home / "service.lock", os.O_RDWR | os.O_CREAT, FILE_MODE)
+    descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, FILE_MODE)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,21 +111,25 @@ def node_id(home: Path) -> str:
     return path.read_text().strip()
 
 
-class SlotProcess:
-    """One slot's process, restarted on the same port with the same login."""
+def node_home(home: Path, node: str | None) -> Path:
+    """Names the folder of what is one node's own: the data folder itself for the one that runs its world."""
+    return home if node is None else home / NODES / node
 
-    def __init__(self, keeper: ProcessKeeper, program: WalletProgram, process: Process) -> None:
-        self._keeper, self._program, self._process = keeper, program, process
 
-    async def restart(self) -> None:
-        """Ends the process, which saves an open wallet, waits until it is gone, and starts it again."""
-        await self._process.stop()
-        self._process, client = await launch_wallet(self._keeper, self._program)
-        await client.aclose()
+def nodes_alive(home: Path) -> Sequence[str]:
+    """Names the joined nodes of a data folder whose processes live, stopped ones included."""
+    return [each.parent.name for each in (home / NODES).glob(f"*/{LOCK_FILE}") if _held(each)]
 
-    async def stop(self) -> None:
-        """Ends the process, which saves an open wallet."""
-        await self._process.stop()
+
+def _held(lock: Path) -> bool:
+    descriptor = os.open(lock, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @dataclass(kw_only=True)
@@ -84,7 +144,7 @@ class EmbeddedWorld:
     slots: list[Slot] = field(default_factory=list)
     daemon_url: str = ""
     _chain: Process | None = None
-    _chain_port: int = 0
+    _programs: list[SlotPrograms] = field(default_factory=list)
     _closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     async def start_postgres(self) -> str:
@@ -94,23 +154,43 @@ class EmbeddedWorld:
         return self.postgres.dsn
 
     async def start_chain_and_slots(self) -> None:
-        """Ends what an earlier service left over, then starts the private chain and the slots. Raises `ProgramFailed`.
+        """Starts the private chain and the slots, or takes over what nodes still use. Raises `ProgramFailed`.
 
-        Left-over wallet processes are ended, not adopted: ending saves their open wallets and makes sure that
-        nobody else has them open.
+        With no node alive, whatever an earlier service left over is ended, not adopted: ending saves open wallets and
+        makes sure that nobody else has them open. With nodes alive, chain and slots are theirs to go on with.
         """
         keeper = ProcessKeeper(self.home / PROGRAMS)
-        await keeper.end_orphans()
-        self._chain_port = free_port()
-        self._chain = await self._launch_chain()
+        if not nodes_alive(self.home):
+            await keeper.end_orphans()
+            for name in self._names():
+                shutil.rmtree(self.home / PROGRAMS / name, ignore_errors=True)
+        self._chain = await self._found_chain(keeper) or await self._launch_chain(free_port())
         self._closers.append(self._stop_chain)
-        self.daemon_url = f"http://127.0.0.1:{self._chain_port}"
-        started = [
-            self._start_slot(keeper, role, index, daemon=f"127.0.0.1:{self._chain_port}")
-            for role in THREE
-            for index in range(self.slots_per_role)
-        ]
-        self.slots = list(await asyncio.gather(*started))
+        world = self.joining()
+        self.slots = shared_slots(self.home, world, observer=self.on_wallet_call)
+        self._programs = [SlotPrograms(_folders(self.home, world, name)) for name in world.slots]
+        self._closers.append(self._stop_slots)
+        await asyncio.gather(*(each.ensure() for each in self._programs))
+
+    def joining(self) -> JoinedWorld:
+        """Says how other nodes join."""
+        return JoinedWorld(
+            dsn=self.postgres.dsn if self.postgres else None,
+            daemon_url=self.daemon_url,
+            network=self.network,
+            slots=self._names(),
+        )
+
+    @contextmanager
+    def open_to_nodes(self) -> Iterator[None]:
+        """Lets other nodes of this machine join for the block, by a file that its owner alone reads."""
+        path = self.home / WORLD_FILE
+        path.touch(mode=FILE_MODE)
+        path.write_bytes(msgspec.json.encode(self.joining()))
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
     async def keep_alive(self) -> None:
         """Starts the database and the private chain again whenever they die; until cancelled.
@@ -124,7 +204,7 @@ class EmbeddedWorld:
                 self.postgres = await start_embedded(self.home / POSTGRES)
             if self._chain is not None and not self._chain.alive:
                 log.error("chain_died")
-                self._chain = await self._launch_chain()
+                self._chain = await self._launch_chain(_port_of(self.daemon_url))
 
     async def stop(self) -> None:
         """Ends everything, the database last."""
@@ -132,40 +212,41 @@ class EmbeddedWorld:
             await close()
         self._closers.clear()
 
-    async def _launch_chain(self) -> Process:
-        keeper = ProcessKeeper(self.home / PROGRAMS)
-        return await launch_regtest(keeper, folder=self.home / CHAIN, port=self._chain_port)
+    def _names(self) -> dict[str, Role]:
+        return {f"{role.value}-{index}": role for role in THREE for index in range(self.slots_per_role)}
+
+    async def _found_chain(self, keeper: ProcessKeeper) -> Process | None:
+        """Finds the chain that an earlier world left running, where it still answers."""
+        found = keeper.find(CHAIN_PROGRAM)
+        if found is None:
+            return None
+        try:
+            self.daemon_url = joined_world(self.home).daemon_url
+        except NoWorld:
+            self.daemon_url = ""
+        if self.daemon_url and await port_answers(_port_of(self.daemon_url)):
+            return found
+        await found.stop()
+        return None
+
+    async def _launch_chain(self, port: int) -> Process:
+        self.daemon_url = f"http://127.0.0.1:{port}"
+        return await launch_regtest(ProcessKeeper(self.home / PROGRAMS), folder=self.home / CHAIN, port=port)
 
     async def _stop_chain(self) -> None:
         if self._chain is not None:
             await self._chain.stop()
 
+    async def _stop_slots(self) -> None:
+        await asyncio.gather(*(each.stop() for each in self._programs))
+
     async def _stop_postgres(self) -> None:
         if self.postgres is not None:
             await self.postgres.stop()
 
-    async def _start_slot(self, keeper: ProcessKeeper, role: Role, index: int, *, daemon: str) -> Slot:
-        name = f"{role.value}-{index}"
-        program = WalletProgram(
-            name=f"slot-{name}",
-            folder=self.home / PROGRAMS / name,
-            port=free_port(),
-            daemon_address=daemon,
-            network=self.network,
-            login=("thirdkey", secrets.token_urlsafe(24)),
-            wallets=self.home / WALLETS / role.value,
-        )
-        process, quiet = await launch_wallet(keeper, program)
-        await quiet.aclose()
-        host = SlotProcess(keeper, program, process)
-        client = _client(program, observer=self.on_wallet_call)
-        self._closers += [client.aclose, host.stop]
-        return Slot(name=name, role=role, rpc=client, files=FolderFiles(program.wallet_folder), host=host)
 
-
-def _client(program: WalletProgram, *, observer: Observer | None) -> HttpWallet:
-    user, password = program.login or (None, None)
-    return HttpWallet(program.url, user=user, password=password, observer=observer)
+def _port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
 
 
 def _alive(pid: int) -> bool:

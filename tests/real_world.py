@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from actors.monero_programs import WalletProgram, free_port, launch_regtest, launch_wallet
+from actors.ports import WalletRpc
 from actors.processes import ProcessKeeper
+from actors.slots import SlotHost
 from domain.ids import Address, TxHash
 from domain.roles import THREE, Role
 from eventstore.embedded import start_embedded
@@ -20,6 +22,20 @@ from service.embedded import CHAIN, POSTGRES, PROGRAMS
 from tests.postgres_fixtures import run_apart
 
 FUNDER = "funder"
+
+
+@dataclass(frozen=True)
+class WrappedHost:
+    """A slot's host whose clients a test has put something around."""
+
+    host: SlotHost
+    wrap: Callable[[WalletRpc], WalletRpc]
+
+    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> WalletRpc:
+        return self.wrap(await self.host.reach(fence=fence, clean=clean, before_call=before_call))
+
+    def silent(self) -> bool:
+        return self.host.silent()
 
 
 @dataclass(frozen=True, kw_only=True)

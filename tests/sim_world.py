@@ -41,10 +41,20 @@ class SimHost:
     def __init__(self, wallet: SimWallet) -> None:
         self._wallet = wallet
 
+    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> SimWallet:
+        """Ends the process politely and starts it again unless it is clean; the fence makes no difference here."""
+        if not clean:
+            await self.restart()
+        return self._wallet
+
     async def restart(self) -> None:
         """Ends the process politely and starts it again."""
         self._wallet.terminate()
         self._wallet.restart()
+
+    def silent(self) -> bool:
+        """Whether the process is gone."""
+        return not self._wallet.running
 
 
 class SimWorld:
@@ -86,7 +96,6 @@ class SimWorld:
             Slot(
                 name=f"{role}-{index}",
                 role=role,
-                rpc=wallet,
                 files=SimFiles(self.folders[role]),
                 host=SimHost(wallet),
             )

@@ -1,8 +1,10 @@
 """A service process's end of `tests.chaos.wire`: the slots, the daemon and the watch, reached over HTTP."""
 
 import http.client
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ from actors.daemon_rpc import HttpDaemon
 from actors.jsonrpc import JsonRpc, NoAnswer
 from actors.ports import DaemonDown, WatchTarget
 from actors.slots import Slot
+from actors.wallet_files import FolderFiles
 from actors.wallet_rpc import HttpWallet
 from domain.chain import ChainView
 from domain.ids import Address, EscrowId
@@ -26,6 +29,8 @@ class RemoteFiles:
 
     url: str
     role: Role
+    locks: Path | None = None
+    """A folder of locks, for several processes of one machine."""
 
     def exists(self, name: str) -> bool:
         return bool(self._ask("exists", name=name))
@@ -45,6 +50,10 @@ class RemoteFiles:
     def drop_cache(self, name: str) -> None:
         self._ask("drop_cache", name=name)
 
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """Locks a wallet's files as a folder on this machine does."""
+        return FolderFiles(self.locks).alone(name) if self.locks else nullcontext()
+
     def _ask(self, method: str, **named: str) -> Any:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=LIMIT_S)
         try:
@@ -63,23 +72,31 @@ class RemoteHost:
     rpc: JsonRpc
     role: Role
 
-    async def restart(self) -> None:
-        await self.rpc.post(f"/slot/{self.role.value}/restart", {}, answer=dict[str, Any], limit_s=LIMIT_S)
+    url: str
+
+    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> HttpWallet:
+        """Asks for the process's present address, which a process started anew does not share with the one before."""
+        path, wish = f"/slot/{self.role.value}/reach", {"fence": fence, "clean": clean}
+        turn = (await self.rpc.post(path, wish, answer=dict[str, int], limit_s=LIMIT_S))["turn"]
+        return HttpWallet(f"{self.url}/slot/{self.role.value}/{turn}", before_call=before_call)
+
+    def silent(self) -> bool:
+        """A simulated process always answers."""
+        return False
 
 
 class RemoteWorld:
     """Everything a node needs of the outside, and what the people do there."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, locks: Path | None = None) -> None:
         self._rpc = JsonRpc(url)
         self.daemon = HttpDaemon(url)
         self.slots = [
             Slot(
                 name=f"{role.value}-0",
                 role=role,
-                rpc=HttpWallet(f"{url}/slot/{role.value}"),
-                files=RemoteFiles(url, role),
-                host=RemoteHost(self._rpc, role),
+                files=RemoteFiles(url, role, locks),
+                host=RemoteHost(self._rpc, role, url),
             )
             for role in THREE
         ]
@@ -103,7 +120,5 @@ class RemoteWorld:
 
     async def aclose(self) -> None:
         """Closes every connection."""
-        for slot in self.slots:
-            await slot.rpc.aclose()
         await self.daemon.aclose()
         await self._rpc.aclose()

@@ -39,6 +39,10 @@ class WireWorld:
         self.wallets = {
             role.value: SimWallet(chain=self.chain, folder=self.folders[role.value], sleep=_no_wait) for role in THREE
         }
+        self.turns = dict.fromkeys((role.value for role in THREE), (0, 0))
+        """Each process's fence, and which of its lives this is."""
+        self.refused = 0
+        """Calls of clients whose process was ended."""
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -47,8 +51,8 @@ class WireWorld:
         app = web.Application(client_max_size=2**24)
         app.add_routes(
             [
-                web.post("/slot/{role}/json_rpc", self._wallet),
-                web.post("/slot/{role}/restart", self._restart),
+                web.post("/slot/{role}/{turn}/json_rpc", self._wallet),
+                web.post("/slot/{role}/reach", self._reach),
                 web.post("/slot/{role}/files/{method}", self._files),
                 web.post("/json_rpc", self._daemon_call),
                 web.post("/get_transactions", self._transactions),
@@ -82,7 +86,11 @@ class WireWorld:
 
     async def _wallet(self, request: web.Request) -> web.Response:
         asked = await request.json()
-        wallet = self.wallets[request.match_info["role"]]
+        role = request.match_info["role"]
+        if self.turns[role][1] != int(request.match_info["turn"]):
+            self.refused += 1
+            return web.Response(status=401)  # as a process started anew with another login answers
+        wallet = self.wallets[role]
         try:
             result = await WALLET_CALLS[asked["method"]](wallet, asked["params"])
         except WalletRefused as refused:
@@ -91,11 +99,18 @@ class WireWorld:
             return web.Response(status=500)
         return _json({"id": "0", "result": result})
 
-    async def _restart(self, request: web.Request) -> web.Response:
-        wallet = self.wallets[request.match_info["role"]]
-        wallet.terminate()
-        wallet.restart()
-        return _json({})
+    async def _reach(self, request: web.Request) -> web.Response:
+        """Names the process's present turn; unless it is clean it is ended and started anew, under a new one."""
+        role, wish = request.match_info["role"], await request.json()
+        fence, turn = self.turns[role]
+        if wish["fence"] < fence:
+            return web.Response(status=409)
+        if not wish["clean"]:
+            fence, turn = wish["fence"], turn + 1
+            self.wallets[role].terminate()
+            self.wallets[role].restart()
+        self.turns[role] = (fence, turn)
+        return _json({"turn": turn})
 
     async def _files(self, request: web.Request) -> web.Response:
         files = SimFiles(self.folders[request.match_info["role"]])

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -25,6 +26,7 @@ from ops.regtest.chain import RegtestChain
 from service.embedded import EmbeddedWorld
 from service.node import Node, NodeLimits
 from tests.chaos.child import do_what_is_awaited
+from tests.real_world import WrappedHost
 
 _T = TypeVar("_T")
 
@@ -87,7 +89,7 @@ async def _live(orders: Orders) -> None:
     for event in await store.log.read_stream(ESCROW):
         death.hear(event.type, event.body)
     for slot in world.slots:
-        slot.rpc = cast(WalletRpc, DeadlyWallet(slot.rpc, slot.role, death))
+        slot.host = WrappedHost(slot.host, partial(_deadly, role=slot.role, death=death))
     daemon = HttpDaemon(world.daemon_url)
     node = Node(
         store=msgspec.structs.replace(store, log=cast(MemoryLog, ListeningLog(store.log, death))),
@@ -200,6 +202,10 @@ class ListeningLog:
             self._death.hear(event.type, event.body)
         outcome: Outcome = await self._log.append(item)
         return outcome
+
+
+def _deadly(rpc: WalletRpc, *, role: Role, death: Death) -> WalletRpc:
+    return cast(WalletRpc, DeadlyWallet(rpc, role, death))
 
 
 class DeadlyWallet:

@@ -28,7 +28,7 @@ from service.node import Node, NodeLimits
 from tests.chaos.child import do_what_is_awaited
 from tests.given import AMOUNT
 from tests.real.child import mining_helps
-from tests.real_world import FUNDER, RichChain, balances, funder_running, paid_by
+from tests.real_world import FUNDER, RichChain, WrappedHost, balances, funder_running, paid_by
 
 pytestmark = [pytest.mark.timeout(240)]
 
@@ -104,7 +104,7 @@ async def stage(home: Path, rich_chain: RichChain) -> AsyncIterator[Stage]:
         stack.push_async_callback(chain.aclose)
         shown: list[Address] = []
         for slot in world.slots:
-            slot.rpc = cast(WalletRpc, Curious(slot.rpc, shown))
+            slot.host = WrappedHost(slot.host, lambda rpc: cast(WalletRpc, Curious(rpc, shown)))
         node = Node(
             store=memory_store(partitions=4),
             clock=SystemClock(),

@@ -51,7 +51,7 @@ class SlowLeases:
 def supervisor_of_one_slot() -> tuple[RoleSupervisor, SlowLeases]:
     folder = SimFolder()
     wallet = SimWallet(chain=SimChain(), folder=folder)
-    slot = Slot(name="buyer-0", role=Role.BUYER, rpc=wallet, files=SimFiles(folder), host=SimHost(wallet))
+    slot = Slot(name="buyer-0", role=Role.BUYER, files=SimFiles(folder), host=SimHost(wallet))
     leases = SlowLeases(memory_store(partitions=1).slot_leases)
     return RoleSupervisor(
         Role.BUYER,
@@ -71,7 +71,7 @@ async def taken(supervisor: RoleSupervisor) -> LeasedSlot:
 async def asked(supervisor: RoleSupervisor, *, timeout_s: float = 5) -> "asyncio.Future[LeasedSlot]":
     granted: asyncio.Future[LeasedSlot] = asyncio.get_running_loop().create_future()
     try:
-        await supervisor.actor_ref.ask(TakeSlot(granted=granted), timeout_s=timeout_s)
+        await supervisor.actor_ref.ask(TakeSlot(seat="esc/buyer", granted=granted), timeout_s=timeout_s)
     except BaseException:
         granted.cancel()
         raise

@@ -1,0 +1,146 @@
+"""A slot's wallet processes, one after another, each named by the lease under which it was started."""
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from actors.escrow import LostLease
+from actors.monero_programs import WalletProgram, free_port, launch_wallet
+from actors.processes import Process, ProcessKeeper
+from actors.wallet_rpc import HttpWallet, Observer
+from schemas.address import Network
+
+USER = "thirdkey"
+ACCESS_FILE = "access.json"
+
+
+class SlotFolders(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a slot's processes run and its wallets lie."""
+
+    programs: Path
+    wallets: Path
+    name: str
+    network: Network
+    daemon_address: str
+    """`host:port`."""
+
+
+class _Access(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process is reached: in a file of its folder, for its owner alone."""
+
+    port: int
+    password: str
+
+
+class _Turn(msgspec.Struct, frozen=True, order=True):
+    """The fence of the lease a process was started under, and its number under that lease."""
+
+    fence: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.fence}.{self.number}"
+
+
+class SlotPrograms:
+    """Starts, finds and ends a slot's process; every node of the machine has one of these for each slot.
+
+    A process is never started again under its old name: the next one has another port and another login. Whoever
+    holds a lease ends only what was started under its fence or a lower one, so a node that was stopped and goes on
+    with an old lease can end nothing of the present holder's.
+    """
+
+    def __init__(self, folders: SlotFolders, *, observer: Observer | None = None) -> None:
+        self._folders, self._observer = folders, observer
+        self._keeper = ProcessKeeper(folders.programs)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> HttpWallet:
+        """Returns a client of the process, ended first unless `clean`; raises `LostLease`, `ProgramFailed`."""
+        async with self._one_at_a_time:
+            found = self._present()
+            if found is not None and found[0].fence > fence:
+                raise LostLease
+            if found is None or not clean:
+                await self._end(fence)
+                turn = await self._start(fence)
+            else:
+                turn = found[0]
+            return self._client(turn, before_call)
+
+    async def ensure(self) -> None:
+        """Starts a process where none runs, for whoever leases the slot first; raises `ProgramFailed`."""
+        async with self._one_at_a_time:
+            if self._present() is None:
+                await self._start(0)
+
+    def silent(self) -> bool:
+        """Whether the process is stopped or gone."""
+        found = self._present()
+        return found is None or found[1].stopped
+
+    async def stop(self) -> None:
+        """Ends whatever runs for this slot, which saves an open wallet."""
+        await asyncio.gather(*(process.stop() for _, process in self._running()))
+
+    def _present(self) -> tuple[_Turn, Process] | None:
+        return max(self._running(), key=lambda each: each[0], default=None)
+
+    def _running(self) -> Iterator[tuple[_Turn, Process]]:
+        for turn in self._known():
+            if process := self._keeper.find(self._named(turn)):
+                yield turn, process
+
+    def _known(self) -> list[_Turn]:
+        found = [each.name.split(".") for each in self._home.glob("*.*") if each.is_dir()]
+        return [_Turn(int(fence), int(number)) for fence, number in found]
+
+    async def _end(self, fence: int) -> None:
+        """Ends what runs and removes what is left of it."""
+        old = sorted(turn for turn in self._known() if turn.fence <= fence)
+        running = [process for turn, process in self._running() if turn in old]
+        await asyncio.gather(*(process.stop() for process in running))
+        for turn in old[:-1]:
+            shutil.rmtree(self._home / str(turn), ignore_errors=True)
+            (self._folders.programs / f"{self._named(turn)}.out").unlink(missing_ok=True)
+
+    async def _start(self, fence: int) -> _Turn:
+        number = max((turn.number for turn in self._known() if turn.fence == fence), default=-1) + 1
+        turn = _Turn(fence, number)
+        access = _Access(port=free_port(), password=secrets.token_urlsafe(24))
+        folder = self._home / str(turn)
+        folder.mkdir(parents=True, mode=0o700)
+        (folder / ACCESS_FILE).touch(mode=0o600)
+        (folder / ACCESS_FILE).write_bytes(msgspec.json.encode(access))
+        _, quiet = await launch_wallet(self._keeper, self._program(turn, access))
+        await quiet.aclose()
+        return turn
+
+    def _program(self, turn: _Turn, access: _Access) -> WalletProgram:
+        folders = self._folders
+        return WalletProgram(
+            name=self._named(turn),
+            folder=self._home / str(turn),
+            port=access.port,
+            daemon_address=folders.daemon_address,
+            network=folders.network,
+            login=(USER, access.password),
+            wallets=folders.wallets,
+            rings=self._home / "rings",
+        )
+
+    def _client(self, turn: _Turn, before_call: Callable[[], None]) -> HttpWallet:
+        access = msgspec.json.decode((self._home / str(turn) / ACCESS_FILE).read_bytes(), type=_Access)
+        url = f"http://127.0.0.1:{access.port}"
+        return HttpWallet(url, user=USER, password=access.password, observer=self._observer, before_call=before_call)
+
+    def _named(self, turn: _Turn) -> str:
+        return f"slot-{self._folders.name}.{turn}"
+
+    @property
+    def _home(self) -> Path:
+        return self._folders.programs / self._folders.name
