@@ -43,10 +43,10 @@ class Desk:
         return answer
 
     async def state(self, escrow_id: EscrowId) -> Escrow | None:
-        """Returns an escrow's present state, or None when there is no such escrow."""
+        """Returns an escrow's present state, whichever node wrote it last; None when there is no such escrow."""
         return (await self.snapshot(escrow_id)).state
 
     async def snapshot(self, escrow_id: EscrowId) -> Snapshot:
         """Returns an escrow's present state and the position of its last event."""
-        snapshot: Snapshot = await self._directory.ask(escrow_id, GetState(), timeout_s=ASK_TIMEOUT_S)
+        snapshot: Snapshot = await self._directory.ask(escrow_id, GetState(fresh=True), timeout_s=ASK_TIMEOUT_S)
         return snapshot

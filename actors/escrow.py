@@ -76,8 +76,10 @@ class LostLease(Exception):
     """The seat lease behind a turn's result belongs to somebody else by now; nothing changed."""
 
 
-class GetState(msgspec.Struct, frozen=True):
-    """Asks for the present state."""
+class GetState(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks for the state, `fresh` with what other nodes have appended by now (one read of the log)."""
+
+    fresh: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +119,8 @@ class EscrowActor(AsyncioActor):
     async def on_receive(self, message: Ask | GetState) -> Answer | Snapshot:
         """Handles one ask to its end."""
         if isinstance(message, GetState):
+            if message.fresh:
+                await self._catch_up()
             return Snapshot(state=self._state, position=self._position)
         known = await self._receipt(message) if message.body_hash else None
         return _replayed(known, message) if known else await self._follow(message)
@@ -154,7 +158,8 @@ class EscrowActor(AsyncioActor):
                 return None
 
     def _item(self, ask: Ask, events: tuple[AnyEvent, ...], state: Escrow) -> Append:
-        meta = msgspec.json.encode({"by": ask.actor}, order="deterministic")
+        fenced = {"fence": ask.fence.fence} if ask.fence else {}
+        meta = msgspec.json.encode({"by": ask.actor} | fenced, order="deterministic")
         version = self._version + len(events)
         outcome = Accepted(version=version, status=name(state), partition=self._log.partition_of(self._id), position=0)
         return Append(
