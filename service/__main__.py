@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from datetime import datetime
 from typing import Annotated, Literal
@@ -20,10 +21,29 @@ app.command(audit_app)
 # What a command needs is imported when it is called: `replay` starts without the HTTP server's modules.
 
 
+def _node_name(_: type, value: str | None) -> None:
+    if value is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", value):
+        raise ValueError("expected up to 32 small letters, digits and hyphens")
+
+
 @app.command
-def serve() -> int:
-    """Runs the service on its embedded defaults, or on the database it is given."""
+def serve(*, node: Annotated[str | None, Parameter(validator=_node_name)] = None) -> int:
+    """Runs the service on its embedded defaults, or on the database it is given.
+
+    Parameters
+    ----------
+    node
+        Joins the world that runs in the data folder, under this name, beside other nodes.
+    """
     from service.commands.serve import serve as run
+
+    return asyncio.run(run(_settings(), console=Console(), node=node))
+
+
+@app.command
+def world() -> int:
+    """Runs Postgres, a private chain and wallet slots alone, for nodes to join."""
+    from service.commands.world import world as run
 
     return asyncio.run(run(_settings(), console=Console()))
 

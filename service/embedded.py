@@ -8,8 +8,8 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from actors.wallet_rpc import Observer
 from domain.roles import THREE, Role
 from eventstore.embedded import EmbeddedPostgres, start_embedded
 from schemas.address import Network
+from service.settings import Settings
 from service.slot_programs import SlotFolders, SlotPrograms
 
 log = structlog.get_logger(__name__)
@@ -185,8 +186,10 @@ class EmbeddedWorld:
     def open_to_nodes(self) -> Iterator[None]:
         """Lets other nodes of this machine join for the block, by a file that its owner alone reads."""
         path = self.home / WORLD_FILE
-        path.touch(mode=FILE_MODE)
-        path.write_bytes(msgspec.json.encode(self.joining()))
+        fresh = path.with_suffix(".new")
+        fresh.touch(mode=FILE_MODE)
+        fresh.write_bytes(msgspec.json.encode(self.joining()))
+        fresh.replace(path)
         try:
             yield
         finally:
@@ -243,6 +246,29 @@ class EmbeddedWorld:
     async def _stop_postgres(self) -> None:
         if self.postgres is not None:
             await self.postgres.stop()
+
+
+@asynccontextmanager
+async def embedded_world(settings: Settings, *, on_wallet_call: Observer | None = None) -> AsyncIterator[EmbeddedWorld]:
+    """Runs the world of a data folder for the block, and lets nodes join; with its own database only if none is named.
+
+    The caller holds the folder's lock. Raises `EmbeddedFailed`, `ProgramFailed`.
+    """
+    world = EmbeddedWorld(home=settings.thirdkey_home, network=settings.monero_network, on_wallet_call=on_wallet_call)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(world.stop)
+        if settings.database_url is None:
+            await world.start_postgres()
+        await world.start_chain_and_slots()
+        keeping = asyncio.get_running_loop().create_task(world.keep_alive())
+        stack.push_async_callback(_cancelled, keeping)
+        stack.enter_context(world.open_to_nodes())
+        yield world
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _port_of(url: str) -> int:

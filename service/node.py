@@ -89,6 +89,7 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.directory.stop_all(timeout_s=self._limits.stop_s)
         for supervisor in self.supervisors.values():
+            await supervisor.leave()
             await supervisor.actor_ref.stop(timeout_s=self._limits.stop_s)
 
     def slot_counts(self) -> Mapping[Role, SlotCounts]:

@@ -91,6 +91,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Characters of a bearer token."""
     retry_after_s: int = 1
     """What a caller is told to wait after a 503."""
+    slot_lease_s: int = 60
+    """How long a node that stands still keeps others from a wallet slot."""
+    seat_lease_s: int = 30
+    """How long it keeps others from a seat's turns."""
+    node_lease_s: int = 15
+    """How long its name is refused to a node in another folder."""
 
     def policy(self) -> Policy:
         """Returns what is written into each new escrow: the figures by which it will be judged for ever."""
@@ -137,6 +143,9 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "idempotency_key_max": (16, 1_024),
     "token_max": (512, 16_384),
     "retry_after_s": (1, 3_600),
+    "slot_lease_s": (1, 3_600),
+    "seat_lease_s": (1, 3_600),
+    "node_lease_s": (1, 3_600),
     "head_interval_s": (1, 86_400),
     "head_events_max": (1, 1_000_000),
 }

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
@@ -15,6 +15,9 @@ from actors.clock import SystemClock
 from actors.daemon_rpc import HttpDaemon
 from actors.processes import ProgramFailed
 from actors.scan.follower import ScannerWatch
+from actors.slots import Slot
+from actors.supervisor import SupervisorLimits
+from actors.turn_finder import FinderLimits
 from domain.ids import UserId
 from eventstore.api import LogUnavailable, SealBroken
 from eventstore.embedded_os import EmbeddedFailed
@@ -22,11 +25,22 @@ from eventstore.migrations import DatabaseNewer, MigrationChanged, PartitionsFix
 from eventstore.opening import Store, StoreUnsafe, open_store
 from service.app import make_app
 from service.auth import Right, issue_token
-from service.embedded import EmbeddedWorld, FolderInUse, folder_lock, node_id
+from service.embedded import (
+    FolderInUse,
+    JoinedWorld,
+    NoWorld,
+    embedded_world,
+    folder_lock,
+    joined_world,
+    node_home,
+    node_id,
+    shared_slots,
+)
 from service.house import House
 from service.keys import KeyFileWrong, encryption_key, issuer_key
 from service.logs import configure_logs
 from service.node import Node, NodeLimits
+from service.presence import NameTaken, present
 from service.settings import Settings
 from service.telemetry import Telemetry
 
@@ -45,30 +59,46 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     daemon: str
 
 
-async def serve(settings: Settings, *, console: Console) -> int:
-    """Runs the service until SIGINT or SIGTERM and returns 0, or says why it cannot and returns 1."""
+async def serve(settings: Settings, *, console: Console, node: str | None = None) -> int:
+    """Runs the service until SIGINT or SIGTERM and returns 0, or says why it cannot and returns 1.
+
+    With `node` it joins, under that name, the world that runs in the data folder; else it runs a world of its own.
+    """
     try:
-        await _until_told(settings, console)
+        await _until_told(settings, console, node)
     except CANNOT_SERVE as wrong:
         print(f"{type(wrong).__name__}: {wrong}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _until_told(settings: Settings, console: Console) -> None:
+async def _until_told(settings: Settings, console: Console, node: str | None) -> None:
     configure_logs()
     refuse_unsupported(settings)
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with folder_lock(settings.thirdkey_home):
-        async with running(settings) as where:
+    home, stop, lost = node_home(settings.thirdkey_home, node), told_to_stop(), asyncio.Event()
+
+    def name_is_lost() -> None:
+        lost.set()
+        stop.set()
+
+    with folder_lock(home):
+        async with running(settings, node=node, on_name_lost=name_is_lost) as where:
             announce(settings, where, console=console)
-            run_file = settings.thirdkey_home / RUN_FILE
+            run_file = home / RUN_FILE
             run_file.write_bytes(msgspec.json.encode(where))
             await stop.wait()
             run_file.unlink(missing_ok=True)
             console.print("stopping")
+    if lost.is_set():
+        raise NameTaken("another node took this one's name while it did not answer")
+
+
+def told_to_stop() -> asyncio.Event:
+    """Returns an event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 class SettingsUnsupported(Exception):
@@ -78,7 +108,7 @@ class SettingsUnsupported(Exception):
 CANNOT_SERVE = (
     *(FolderInUse, SettingsUnsupported, KeyFileWrong, ProgramFailed, EmbeddedFailed, LogUnavailable, StoreUnsafe),
     *(DatabaseNewer, MigrationChanged, PartitionsFixed, RolesMissing, asyncpg.PostgresError, asyncpg.InterfaceError),
-    SealBroken,
+    *(SealBroken, NoWorld, NameTaken),
     OSError,  # a port in use, a database that is not there
 )
 """What an operator can mend; anything else shows where it came from."""
@@ -95,54 +125,79 @@ def refuse_unsupported(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, *, node: str | None = None, on_name_lost: Callable[[], None]
+) -> AsyncIterator[Running]:
     """Runs everything for as long as the block lasts; ends it in the opposite order."""
+    home = settings.thirdkey_home
     async with AsyncExitStack() as stack:
         telemetry = Telemetry()
-        world = EmbeddedWorld(home=settings.thirdkey_home, on_wallet_call=telemetry.observe_wallet_call)
-        stack.push_async_callback(world.stop)
-        dsn = settings.database_url or await world.start_postgres()
-        await world.start_chain_and_slots()
-        keeping = asyncio.get_running_loop().create_task(world.keep_alive())
-        stack.push_async_callback(_cancelled, keeping)
-        store = await _store(settings, dsn)
+        world = await _world(stack, settings, node=node)
+        name = node or node_id(home)
+        store = await _store(settings, settings.database_url or world.dsn, name=name)
         stack.push_async_callback(store.aclose)
         await store.vault.check()
-        node = await _node(stack, settings, store=store, world=world)
-        where = await _doors(stack, settings, node=node, telemetry=telemetry, daemon=world.daemon_url)
-        yield where
+        here = present(
+            store.seat_leases,
+            name=name,
+            home=node_home(home, node),
+            seconds=settings.node_lease_s,
+            on_lost=on_name_lost,
+        )
+        await stack.enter_async_context(here)
+        slots = shared_slots(home, world, observer=telemetry.observe_wallet_call)
+        built = await _node(stack, settings, store=store, slots=slots, daemon_url=world.daemon_url)
+        yield await _doors(stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url)
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _world(stack: AsyncExitStack, settings: Settings, *, node: str | None) -> JoinedWorld:
+    if node is not None:
+        return joined_world(settings.thirdkey_home)
+    return (await stack.enter_async_context(embedded_world(settings))).joining()
 
 
-async def _store(settings: Settings, dsn: str) -> Store:
+async def _store(settings: Settings, dsn: str | None, *, name: str) -> Store:
+    if dsn is None:
+        raise NoWorld("the world of this data folder has no database of its own: set DATABASE_URL as it is set there")
     return await open_store(
         dsn=dsn,
         encryption_key=encryption_key(settings),
         partitions=settings.log_partitions,
-        node_id=node_id(settings.thirdkey_home),
+        node_id=name,
     )
 
 
-async def _node(stack: AsyncExitStack, settings: Settings, *, store: Store, world: EmbeddedWorld) -> Node:
+async def _node(
+    stack: AsyncExitStack, settings: Settings, *, store: Store, slots: Sequence[Slot], daemon_url: str
+) -> Node:
     clock = SystemClock()
-    daemon = HttpDaemon(world.daemon_url)
+    daemon = HttpDaemon(daemon_url)
     stack.push_async_callback(daemon.aclose)
     node = Node(
         store=store,
         clock=clock,
         network=settings.monero_network,
-        slots=world.slots,
+        slots=slots,
         daemon=daemon,
         watch=ScannerWatch(daemon, clock=clock, network=settings.monero_network),
-        limits=NodeLimits(watch_poll_s=REGTEST_POLL_S),
+        limits=node_limits(settings),
     )
     await node.start()
     stack.push_async_callback(node.stop)
     return node
+
+
+def node_limits(settings: Settings) -> NodeLimits:
+    """Derives a node's bounds from its leases: each is renewed four times in its length."""
+    slot_s, seat_s = settings.slot_lease_s, settings.seat_lease_s
+    usual = SupervisorLimits()
+    return NodeLimits(
+        supervisor=SupervisorLimits(
+            slot_lease_s=slot_s, renew_s=slot_s / 4, recheck_s=min(usual.recheck_s, slot_s / 4)
+        ),
+        finder=FinderLimits(seat_lease_s=seat_s, renew_s=seat_s / 4),
+        watch_poll_s=REGTEST_POLL_S,
+    )
 
 
 async def _doors(
