@@ -1,43 +1,24 @@
-"""Checks a whole log: every leaf and chain, every head, every event, every transition of every stream."""
+"""Checks a whole log: every leaf and chain, every head signed or not, every event, every transition of every stream."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable
 
 import msgspec
 
-from domain import limits
-from domain.events import AnyEvent, PayoutProposed, PayoutSigned
-from domain.evolve import evolve
-from domain.limits import AnyLimitEvent
-from domain.payout import inputs_sum
-from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
 from eventstore.api import EventLog, Head, Recorded
 from eventstore.chain import GENESIS, ChainBroken, verify_chain
-from projections.escrows import ESCROW_STREAM
-from schemas.codec import canonical, decode
-from schemas.limit_codec import decode_limit, encode_limit
+from eventstore.heads import HeadStore
+from service.head_checks import HeadWalk, Outside
+from service.transitions import ESCROW_STREAM, StreamCheck
 
 PAGE = 1_000
-CONSENTS_NEEDED = 2
+STREAMS_KEPT = 10_000
+"""Streams whose state is kept at once; one that comes again after so many others is read and folded anew."""
 FINDINGS_KEPT = 100
 """Findings kept with their sentence; the others are only counted."""
 
 Progress = Callable[[int, int], None]
 """Told how many events are checked, of how many there were when the check began."""
-
-# Which states can follow which; staying is always possible.
-_PAYING = frozenset({"releasing", "refunding", "releasing_recovery_needed", "refunding_recovery_needed"})
-_ENDS = frozenset({"completed", "refunded"})
-_NEXT: dict[str, frozenset[str]] = {
-    "pending": frozenset({"setting_up", "cancelled"}),
-    "setting_up": frozenset({"awaiting_funding", "setup_failed", "cancelled"}),
-    "awaiting_funding": frozenset({"funded", "cancelled", "disputed", "releasing", "refunding"}) | _ENDS,
-    "funded": frozenset({"awaiting_funding", "delivering", "disputed", "releasing", "refunding"}) | _ENDS,
-    "delivering": frozenset({"disputed", "releasing", "refunding"}) | _ENDS,
-    "disputed": frozenset({"releasing", "refunding"}) | _ENDS,
-    **dict.fromkeys(_PAYING, _PAYING | _ENDS | {"disputed"}),
-    **dict.fromkeys(("completed", "refunded", "cancelled", "setup_failed"), frozenset()),
-}
-assert set(_NEXT) == set(NAMES.values())
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,55 +40,103 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     streams: int
     escrows: int
     partitions: int
+    heads: int
+    """Signed heads that were checked."""
+    uncovered: int
+    """Events at the end that no signed head covers yet."""
     count: int
     """Of findings."""
     findings: tuple[Finding, ...]
     """The first of them."""
 
 
-async def verify(event_log: EventLog, *, progress: Progress | None = None) -> Verified:
-    """Reads the whole log once and checks it; appends that happen meanwhile are checked too."""
-    checker = _Checker(event_log, progress)
-    heads = await event_log.heads()
-    checker.total = sum(head.position for head in heads)
-    for head in heads:
-        await checker.partition(head.partition)
-    return checker.result(partitions=len(heads))
+class HeadSources(msgspec.Struct, frozen=True, kw_only=True):
+    """Which signed heads a log is compared with."""
+
+    stored: HeadStore
+    outside: Outside = Outside()
+    trusted: frozenset[str] | None = None
+    """Public keys (hex) that heads must be signed with; None compares no keys."""
+
+
+async def verify(
+    event_log: EventLog,
+    *,
+    heads: HeadSources | None = None,
+    progress: Progress | None = None,
+    streams_kept: int = STREAMS_KEPT,
+) -> Verified:
+    """Reads the whole log once and checks it; appends that happen meanwhile are checked too.
+
+    Keeps at most `streams_kept` streams' states, so memory does not grow with the log. Raises `LogUnavailable`.
+    """
+    checker = _Checker(event_log, heads, progress, streams_kept=streams_kept)
+    ends = await event_log.heads()
+    checker.total = sum(end.position for end in ends)
+    for end in ends:
+        await checker.partition(end.partition)
+    checker.foreign_heads(partitions=len(ends))
+    return checker.result(partitions=len(ends))
 
 
 class _Checker:
-    """Collects findings; holds every stream's last event and state, so memory grows with the number of escrows."""
+    """Collects findings along the partitions, one after another."""
 
-    def __init__(self, event_log: EventLog, progress: Progress | None) -> None:
-        self._log, self._progress = event_log, progress
+    def __init__(
+        self, event_log: EventLog, heads: HeadSources | None, progress: Progress | None, *, streams_kept: int
+    ) -> None:
+        self._log, self._heads, self._progress, self._streams_kept = event_log, heads, progress, streams_kept
         self._findings: list[Finding] = []
-        self._count = self._events = self.total = 0
-        self._streams: dict[str, _Stream] = {}
+        self._count = self._events = self._begun = self._escrows = self._signed = self._uncovered = self.total = 0
+        self._streams: OrderedDict[str, StreamCheck] = OrderedDict()
 
     def result(self, *, partitions: int) -> Verified:
         return Verified(
             events=self._events,
-            streams=len(self._streams),
-            escrows=sum(1 for stream in self._streams if stream.startswith(ESCROW_STREAM)),
+            streams=self._begun,
+            escrows=self._escrows,
             partitions=partitions,
+            heads=self._signed,
+            uncovered=self._uncovered,
             count=self._count,
             findings=tuple(self._findings),
         )
 
     async def partition(self, partition: int) -> None:
-        """Checks one partition to its end: its events one after another, and its head against the last of them."""
-        chain, position = GENESIS, 0
+        """Checks one partition to its end: its events one after another, and its heads against them."""
+        chain, position, walk = GENESIS, 0, self._walk(partition)
         while True:
             page = await self._log.read_partition(partition, after_position=position, limit=PAGE)
             for recorded in page:
                 chain = self._place(recorded, partition=partition, position=position + 1, chain=chain)
+                await self._follow(recorded, partition=partition)
                 position = recorded.position
+            if walk:
+                self._find_heads(partition, await walk.take(page))
             self._tell(len(page))
             if not page:
+                # Signed heads are asked for first: what they cover is in the log by the time its end is read.
+                beyond = await walk.beyond(position) if walk else []
                 head = next(head for head in await self._log.heads() if head.partition == partition)
                 if not await self._grew(head, position):
                     self._head(head, position=position, chain=chain)
-                    return
+                    self._find_heads(partition, beyond)
+                    break
+        if walk:
+            self._signed += walk.checked
+            self._uncovered += max(0, position - walk.covered)
+
+    def foreign_heads(self, *, partitions: int) -> None:
+        """Finds heads from outside of partitions that this log does not have."""
+        for head in self._heads.outside.heads if self._heads else ():
+            if head.partition >= partitions:
+                self._find(head.partition, head.position, "", "a signed head is of a partition that is not there")
+
+    def _walk(self, partition: int) -> HeadWalk | None:
+        if self._heads is None:
+            return None
+        given = self._heads
+        return HeadWalk(partition, stored=given.stored, outside=given.outside, trusted=given.trusted)
 
     async def _grew(self, head: Head, position: int) -> bool:
         """Says whether there is more to read by now; a head that runs ahead of its events is a finding."""
@@ -133,10 +162,39 @@ class _Checker:
             verify_chain(chain, [recorded])
         except ChainBroken as broken:
             self._find(partition, recorded.position, recorded.stream_id, broken.reason)
-        stream = self._streams.setdefault(recorded.stream_id, _Stream(recorded.stream_id))
+        return recorded.chain
+
+    async def _follow(self, recorded: Recorded, *, partition: int) -> None:
+        """Checks that an event follows from those before it in its stream."""
+        stream = self._streams.pop(recorded.stream_id, None) or await self._stream(recorded)
+        self._streams[recorded.stream_id] = stream
         for says in stream.take(recorded):
             self._find(partition, recorded.position, recorded.stream_id, says)
-        return recorded.chain
+        if len(self._streams) > self._streams_kept:
+            self._streams.popitem(last=False)
+
+    async def _stream(self, recorded: Recorded) -> StreamCheck:
+        """Begins a stream, or folds again what stands before an event; what is wrong there was told at its place."""
+        stream = StreamCheck(recorded.stream_id)
+        if recorded.version == 1:
+            self._begun += 1
+            self._escrows += recorded.stream_id.startswith(ESCROW_STREAM)
+            return stream
+        version = 0
+        while version < recorded.version - 1:
+            limit = min(PAGE, recorded.version - 1 - version)
+            page = await self._log.read_stream(recorded.stream_id, after_version=version, limit=limit)
+            before = [each for each in page if each.version < recorded.version]
+            for each in before:
+                stream.take(each)
+            if not before:
+                break
+            version = before[-1].version
+        return stream
+
+    def _find_heads(self, partition: int, found: list[tuple[int, str]]) -> None:
+        for position, says in found:
+            self._find(partition, position, "", says)
 
     def _find(self, partition: int, position: int, stream_id: str, says: str) -> None:
         self._count += 1
@@ -148,115 +206,3 @@ class _Checker:
         self._events += more
         if self._progress:
             self._progress(self._events, max(self.total, self._events))
-
-
-class _Stream:
-    """One stream as far as it was read: what its next event must fit to."""
-
-    def __init__(self, stream_id: str) -> None:
-        self._id = stream_id
-        self._version = self._occurred_at = 0
-        self._state: Escrow | None = None
-        self._limits: list[AnyLimitEvent] = []
-        self._command = ""
-        self._commands: set[str] = set()
-        self._stopped = False
-
-    def take(self, recorded: Recorded) -> list[str]:
-        """Takes the next event and says what is wrong; after a state that cannot be, only places are checked."""
-        found = [*self._order(recorded), *self._commands_once(recorded)]
-        if not self._stopped:
-            try:
-                found += self._apply(recorded)
-            except Exception as impossible:
-                # Whatever a changed body makes the fold stumble over, it stumbles: that is the finding.
-                self._stopped = True
-                found.append(f"cannot follow: {type(impossible).__name__}")
-        return found
-
-    def _order(self, recorded: Recorded) -> list[str]:
-        found = []
-        if recorded.version != self._version + 1:
-            found.append(f"version {self._version + 1} is missing")
-        if recorded.occurred_at < self._occurred_at:
-            found.append("occurred before the event before it")
-        self._version, self._occurred_at = recorded.version, max(recorded.occurred_at, self._occurred_at)
-        return found
-
-    def _commands_once(self, recorded: Recorded) -> list[str]:
-        if recorded.command_id == self._command:
-            return []
-        again = recorded.command_id in self._commands
-        self._command = recorded.command_id
-        self._commands.add(recorded.command_id)
-        return ["its command was followed before"] if again else []
-
-    def _apply(self, recorded: Recorded) -> Sequence[str]:
-        if self._id.startswith(ESCROW_STREAM):
-            return self._apply_escrow(recorded)
-        return self._apply_limit(recorded)
-
-    def _apply_escrow(self, recorded: Recorded) -> Sequence[str]:
-        event = decode(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
-        before, after = self._state, evolve(self._state, event)
-        self._state = after
-        found = []
-        written = canonical(event, schema_version=recorded.schema_version, body=recorded.body)
-        if written != recorded.body or event.__struct_config__.tag != recorded.type:
-            found.append("the body is not the canonical form of its event")
-        if event.at != recorded.occurred_at:
-            found.append("the body's moment is not the event's")
-        if after.core.terms.escrow_id != self._id:
-            found.append("the terms name another escrow")
-        if before is not None and not _may_follow(before, after):
-            found.append(f"{name(after)} cannot follow {name(before)}")
-        return [*found, *_money_faults(after, event)]
-
-    def _apply_limit(self, recorded: Recorded) -> Sequence[str]:
-        event = decode_limit(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
-        self._limits.append(event)
-        _fold_limit(self._id, self._limits)
-        found = []
-        if encode_limit(event).body != recorded.body:
-            found.append("the body is not the canonical form of its event")
-        if event.at != recorded.occurred_at:
-            found.append("the body's moment is not the event's")
-        return found
-
-
-def _may_follow(before: Escrow, after: Escrow) -> bool:
-    if isinstance(before, TERMINAL):
-        return type(after) is type(before)
-    return type(after) is type(before) or name(after) in _NEXT[name(before)]
-
-
-def _money_faults(state: Escrow, event: AnyEvent) -> Iterator[str]:
-    """Checks what must hold whenever money is about to move: two of the three agree, and nothing is lost or made."""
-    money = money_of(state)
-    if isinstance(event, PayoutProposed) and money is not None:
-        epoch = next(each for each in _payout(money, event.payout).epochs if each.number == event.epoch)
-        if sum(share.amount for share in event.shares) + event.network_fee != inputs_sum(money, epoch):
-            yield "the payout's shares and fee are not the sum of its inputs"
-    if isinstance(event, PayoutSigned) and money is not None:
-        payout = _payout(money, event.payout)
-        if not payout.approved or len(payout.consents) < CONSENTS_NEEDED:
-            yield "a payout was signed without the consent of two of the three"
-
-
-def _payout(money: Money, number: int) -> Payout:
-    return next(each for each in money.payouts if each.number == number)
-
-
-def _fold_limit(stream_id: str, events: list[AnyLimitEvent]) -> None:
-    if stream_id.startswith("order-"):
-        limits.order_of(events)
-    elif stream_id.startswith("wallet-"):
-        limits.wallet_of(events)
-    elif stream_id == limits.LIVE_STREAM:
-        limits.live_of(events)
-    elif stream_id == limits.MAINTENANCE_STREAM:
-        limits.maintenance_of(events)
-    elif stream_id.startswith("limits-"):
-        limits.volume_of(events)
-    else:
-        raise limits.ForeignEvent(stream_id)

@@ -1,0 +1,159 @@
+"""Checks one stream event by event: its order, and that each event can follow those before it."""
+
+from collections.abc import Iterator, Sequence
+
+from domain import limits as m
+from domain.events import AnyEvent, PayoutProposed, PayoutSigned
+from domain.evolve import evolve
+from domain.payout import inputs_sum
+from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
+from eventstore.api import Recorded
+from schemas.codec import canonical, decode
+from schemas.limit_codec import decode_limit, encode_limit
+
+ESCROW_STREAM = "esc_"
+"""How the streams of escrows begin."""
+CONSENTS_NEEDED = 2
+
+# Which states can follow which; staying is always possible.
+_PAYING = frozenset({"releasing", "refunding", "releasing_recovery_needed", "refunding_recovery_needed"})
+_ENDS = frozenset({"completed", "refunded"})
+_NEXT: dict[str, frozenset[str]] = {
+    "pending": frozenset({"setting_up", "cancelled"}),
+    "setting_up": frozenset({"awaiting_funding", "setup_failed", "cancelled"}),
+    "awaiting_funding": frozenset({"funded", "cancelled", "disputed", "releasing", "refunding"}) | _ENDS,
+    "funded": frozenset({"awaiting_funding", "delivering", "disputed", "releasing", "refunding"}) | _ENDS,
+    "delivering": frozenset({"disputed", "releasing", "refunding"}) | _ENDS,
+    "disputed": frozenset({"releasing", "refunding"}) | _ENDS,
+    **dict.fromkeys(_PAYING, _PAYING | _ENDS | {"disputed"}),
+    **dict.fromkeys(("completed", "refunded", "cancelled", "setup_failed"), frozenset()),
+}
+assert set(_NEXT) == set(NAMES.values())
+
+
+class StreamCheck:
+    """One stream as far as it was read: what its next event must fit to."""
+
+    def __init__(self, stream_id: str) -> None:
+        self._id = stream_id
+        self._version = self._occurred_at = 0
+        self._state: Escrow | None = None
+        self._limit = _LimitCheck(stream_id)
+        self._command = ""
+        self._commands: set[str] = set()
+        self._stopped = False
+
+    def take(self, recorded: Recorded) -> list[str]:
+        """Takes the next event and says what is wrong; after a state that cannot be, only places are checked."""
+        found = [*self._order(recorded), *self._commands_once(recorded)]
+        if not self._stopped:
+            try:
+                found += self._apply(recorded)
+            except Exception as impossible:
+                # Whatever a changed body makes the fold stumble over, it stumbles: that is the finding.
+                self._stopped = True
+                found.append(f"cannot follow: {type(impossible).__name__}")
+        return found
+
+    def _order(self, recorded: Recorded) -> list[str]:
+        found = []
+        if recorded.version != self._version + 1:
+            found.append(f"version {self._version + 1} is missing")
+        if recorded.occurred_at < self._occurred_at:
+            found.append("occurred before the event before it")
+        self._version, self._occurred_at = recorded.version, max(recorded.occurred_at, self._occurred_at)
+        return found
+
+    def _commands_once(self, recorded: Recorded) -> list[str]:
+        if recorded.command_id == self._command:
+            return []
+        again = recorded.command_id in self._commands
+        self._command = recorded.command_id
+        self._commands.add(recorded.command_id)
+        return ["its command was followed before"] if again else []
+
+    def _apply(self, recorded: Recorded) -> Sequence[str]:
+        if self._id.startswith(ESCROW_STREAM):
+            return self._apply_escrow(recorded)
+        return self._apply_limit(recorded)
+
+    def _apply_escrow(self, recorded: Recorded) -> Sequence[str]:
+        event = decode(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
+        before, after = self._state, evolve(self._state, event)
+        self._state = after
+        found = []
+        written = canonical(event, schema_version=recorded.schema_version, body=recorded.body)
+        if written != recorded.body or event.__struct_config__.tag != recorded.type:
+            found.append("the body is not the canonical form of its event")
+        if event.at != recorded.occurred_at:
+            found.append("the body's moment is not the event's")
+        if after.core.terms.escrow_id != self._id:
+            found.append("the terms name another escrow")
+        if before is not None and not _may_follow(before, after):
+            found.append(f"{name(after)} cannot follow {name(before)}")
+        return [*found, *_money_faults(after, event)]
+
+    def _apply_limit(self, recorded: Recorded) -> Sequence[str]:
+        event = decode_limit(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
+        self._limit.take(event)
+        found = []
+        if encode_limit(event).body != recorded.body:
+            found.append("the body is not the canonical form of its event")
+        if event.at != recorded.occurred_at:
+            found.append("the body's moment is not the event's")
+        return found
+
+
+def _may_follow(before: Escrow, after: Escrow) -> bool:
+    if isinstance(before, TERMINAL):
+        return type(after) is type(before)
+    return type(after) is type(before) or name(after) in _NEXT[name(before)]
+
+
+def _money_faults(state: Escrow, event: AnyEvent) -> Iterator[str]:
+    """Checks what must hold whenever money is about to move: two of the three agree, and nothing is lost or made."""
+    money = money_of(state)
+    if isinstance(event, PayoutProposed) and money is not None:
+        epoch = next(each for each in _payout(money, event.payout).epochs if each.number == event.epoch)
+        if sum(share.amount for share in event.shares) + event.network_fee != inputs_sum(money, epoch):
+            yield "the payout's shares and fee are not the sum of its inputs"
+    if isinstance(event, PayoutSigned) and money is not None:
+        payout = _payout(money, event.payout)
+        if not payout.approved or len(payout.consents) < CONSENTS_NEEDED:
+            yield "a payout was signed without the consent of two of the three"
+
+
+def _payout(money: Money, number: int) -> Payout:
+    return next(each for each in money.payouts if each.number == number)
+
+
+class _LimitCheck:
+    """A stream of limits, checked event by event: folding all of it anew at each would take a long log for ever."""
+
+    def __init__(self, stream_id: str) -> None:
+        self._kinds = next((kinds for begins, kinds in _LIMITS if stream_id.startswith(begins)), ())
+        self._held: set[str] = set()
+
+    def take(self, event: m.AnyLimitEvent) -> None:
+        """Takes the next event; raises `ForeignEvent` or `KeyError` when it cannot follow."""
+        if not isinstance(event, self._kinds):
+            raise m.ForeignEvent(type(event).__name__)
+        match event:
+            case m.VolumeReserved() | m.PlaceTaken():
+                self._held.add(event.escrow_id)
+            case m.VolumeFreed() | m.PlaceFreed():
+                self._held.remove(event.escrow_id)
+            case m.WalletAssigned():
+                self._kinds = ()  # nobody else's can follow
+            case _:
+                pass
+
+
+_LIMITS: tuple[tuple[str, tuple[type[m.AnyLimitEvent], ...]], ...] = (
+    ("order-", (m.OrderClaimed,)),
+    ("wallet-", (m.WalletAssigned,)),
+    (m.LIVE_STREAM, (m.PlaceTaken, m.PlaceFreed)),
+    (m.MAINTENANCE_STREAM, (m.MaintenanceSet,)),
+    ("limits-", (m.VolumeReserved, m.VolumeFreed)),
+)
+"""Which events a stream of limits may hold, by how its name begins."""
