@@ -9,7 +9,7 @@ from domain.roles import Role
 from domain.states import Escrow
 from domain.steps import Round
 from eventstore.api import Vault
-from schemas.sealing import SealedKind
+from schemas.sealing import SealedKind, key_of
 
 
 class WalletSecrets(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,15 +31,17 @@ class EscrowSecrets:
 
     async def seal(self, kind: SealedKind, qualifier: str, plain: str) -> Sealed:
         """Seals a text."""
-        return Sealed(await self._vault.seal(self._id, event=kind, field=qualifier, plain=plain.encode()))
+        stream = key_of(self._id, kind)
+        return Sealed(await self._vault.seal(stream, event=kind, field=qualifier, plain=plain.encode()))
 
     async def open(self, kind: SealedKind, qualifier: str, sealed: Sealed) -> str:
-        """Opens a text; raises `SealBroken`."""
-        return (await self._vault.open(self._id, event=kind, field=qualifier, sealed=sealed)).decode()
+        """Opens a text; raises `SealBroken`, `Shredded` among them."""
+        stream = key_of(self._id, kind)
+        return (await self._vault.open(stream, event=kind, field=qualifier, sealed=sealed)).decode()
 
     async def tag(self, kind: SealedKind, plain: str) -> str:
         """Fingerprints a text, keyed by the escrow."""
-        return await self._vault.tag(self._id, field=kind, plain=plain.encode())
+        return await self._vault.tag(key_of(self._id, kind), field=kind, plain=plain.encode())
 
     async def wallet(self, state: Escrow, role: Role) -> WalletSecrets:
         """Opens a hosted seat's wallet secrets."""

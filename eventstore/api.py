@@ -231,8 +231,18 @@ class Vault(Protocol):
         """Returns a keyed fingerprint (32 hex digits): equal fields of one stream have equal tags."""
 
     async def check(self) -> None:
-        """Raises `SealBroken` when what is kept here was sealed under another `ENCRYPTION_KEY`."""
+        """Raises `SealBroken` when a key is kept here that no given `ENCRYPTION_KEY` wraps."""
+
+    async def shred(self) -> Sequence[str]:
+        """Blanks the key of every stream that has a `key_shredded` event; returns those that still had one.
+
+        May be repeated at any time: the event is the decision, this only its effect.
+        """
 
 
 class SealBroken(Exception):
     """A sealed field cannot be opened: another key, another place, changed bytes, or a shredded key."""
+
+
+class Shredded(SealBroken):
+    """The stream's key was shredded: nothing sealed under it is ever opened again, and nothing new is sealed."""

@@ -33,7 +33,9 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
     statement_cache_size: int = 100
     """0 behind pgbouncer in transaction mode."""
     key_cache_max: int = 10_000
-    """Unwrapped escrow keys kept in memory."""
+    """Unwrapped keys kept in memory."""
+    key_cache_s: float = 60.0
+    """How long an unwrapped key is used before it is read again: one shredded elsewhere opens here no longer."""
 
 
 def partition_of(stream_id: str, *, partitions: int) -> int:

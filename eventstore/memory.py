@@ -13,8 +13,8 @@ from eventstore.appender import AnswerLost
 from eventstore.chain import GENESIS
 from eventstore.grouped import GroupedLog, LogLimits
 from eventstore.heads import GrowingHead
+from eventstore.keys import WrappedKey
 from eventstore.plan import CommandKey, Known, Plan
-from eventstore.vault import WrappedKey
 
 Clock = Callable[[], int]
 """Microseconds since the Unix epoch: the twin's "database clock"."""
@@ -239,25 +239,6 @@ class MemoryLeases:
 
     def _until(self, seconds: float) -> int:
         return self._clock() + round(seconds * 1_000_000)
-
-
-class MemoryKeys:
-    """A `KeyStore` in memory."""
-
-    def __init__(self, tables: MemoryTables) -> None:
-        self._keys = tables.keys
-
-    async def create(self, stream_id: str, key: WrappedKey) -> None:
-        """Stores a key unless the stream has one."""
-        self._keys.setdefault(stream_id, key)
-
-    async def read(self, stream_id: str) -> WrappedKey | None:
-        """Reads a stream's key."""
-        return self._keys.get(stream_id)
-
-    async def wrapping_key_id(self) -> str | None:
-        """Tells which `ENCRYPTION_KEY` wraps the keys here, or None while there are none."""
-        return next((key.wrapping_key_id for key in self._keys.values() if key.wrapped is not None), None)
 
 
 def _is_of(row: LeaseEntry | None, lease: Lease) -> bool:

@@ -10,12 +10,15 @@ from eventstore.grouped import LogLimits
 from eventstore.heads import HeadStore
 from eventstore.heads_memory import MemoryHeads
 from eventstore.heads_postgres import PostgresHeads
+from eventstore.keys import KeyRing, KeyStore
+from eventstore.keys_memory import MemoryKeys
+from eventstore.keys_postgres import PostgresKeys
 from eventstore.leases import LeaseTable, PostgresLeases
-from eventstore.memory import MemoryKeys, MemoryLeases, MemoryLog, MemoryTables
+from eventstore.memory import MemoryLeases, MemoryLog, MemoryTables
 from eventstore.migrations import SQL_FOLDER, create_log, migrate
 from eventstore.notices import Notices
 from eventstore.postgres import Pool, PostgresLog, fetch, open_pool
-from eventstore.vault import KeyVault, PostgresKeys
+from eventstore.vault import KeyVault
 
 
 class StoreUnsafe(Exception):
@@ -32,6 +35,8 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     """Of what one node at a time does for all."""
     heads: HeadStore
     vault: Vault
+    keys: KeyStore
+    ring: KeyRing
     node_id: str
     """The holder its leases are taken for."""
     pools: tuple[Pool, ...] = ()
@@ -50,6 +55,7 @@ async def open_store(
     *,
     dsn: str,
     encryption_key: bytes,
+    other_keys: Sequence[bytes] = (),
     partitions: int,
     node_id: str,
     limits: LogLimits | None = None,
@@ -58,12 +64,13 @@ async def open_store(
 ) -> Store:
     """Migrates what is missing, checks the database's promises and opens everything on it.
 
-    `encryption_key` is 32 bytes. `notice_dsn` is where nodes tell each other of commits: the database itself by
-    default, another way to it where `dsn` leads through a pooler, nowhere when it is empty (polling alone is right).
+    `encryption_key` wraps (32 bytes), `other_keys` open as well: the ones before it, or the next. `notice_dsn` is
+    where nodes tell each other of commits: the database itself by default, another way to it where `dsn` leads through
+    a pooler, nowhere when it is empty (polling alone is right).
     Raises `MigrationChanged`, `DatabaseNewer`, `RolesMissing`, `PartitionsFixed`,
     `StoreUnsafe`, `LogUnavailable`, and `OSError` when nothing listens at the address.
     """
-    limits = limits or LogLimits()
+    limits, ring = limits or LogLimits(), KeyRing(encryption_key, others=other_keys)
     await migrate(dsn, folders=folders)
     await create_log(dsn, partitions=partitions)
     append_pool = await open_pool(dsn, size=partitions, limits=limits)
@@ -78,7 +85,9 @@ async def open_store(
             slot_leases=PostgresLeases(pool, table=LeaseTable.SLOTS, partitions=partitions, limits=limits),
             duty_leases=PostgresLeases(pool, table=LeaseTable.DUTIES, partitions=partitions, limits=limits),
             heads=PostgresHeads(pool, limits=limits),
-            vault=KeyVault(keys, encryption_key=encryption_key, cache_max=limits.key_cache_max),
+            vault=_vault(keys, ring, limits),
+            keys=keys,
+            ring=ring,
             node_id=node_id,
             pools=(append_pool, pool),
             notices=await _notices(log, dsn=dsn if notice_dsn is None else notice_dsn, limits=limits),
@@ -93,6 +102,7 @@ def memory_store(
     *,
     partitions: int,
     encryption_key: bytes = bytes(32),
+    other_keys: Sequence[bytes] = (),
     node_id: str = "memory",
     limits: LogLimits | None = None,
     tables: MemoryTables | None = None,
@@ -104,16 +114,22 @@ def memory_store(
     tables = tables or MemoryTables(partitions=partitions)
     if tables.partitions != partitions:
         raise ValueError(f"the tables were made with {tables.partitions} partitions")
-    limits = limits or LogLimits()
+    limits, ring, keys = limits or LogLimits(), KeyRing(encryption_key, others=other_keys), MemoryKeys(tables)
     return Store(
         log=MemoryLog(tables, limits=limits),
         seat_leases=MemoryLeases(tables.seat_leases, clock=tables.clock),
         slot_leases=MemoryLeases(tables.slot_leases, clock=tables.clock),
         duty_leases=MemoryLeases(tables.duty_leases, clock=tables.clock),
         heads=MemoryHeads(tables),
-        vault=KeyVault(MemoryKeys(tables), encryption_key=encryption_key, cache_max=limits.key_cache_max),
+        vault=_vault(keys, ring, limits),
+        keys=keys,
+        ring=ring,
         node_id=node_id,
     )
+
+
+def _vault(keys: KeyStore, ring: KeyRing, limits: LogLimits) -> KeyVault:
+    return KeyVault(keys, ring=ring, cache_max=limits.key_cache_max, cache_s=limits.key_cache_s)
 
 
 async def _notices(log: PostgresLog, *, dsn: str, limits: LogLimits) -> Notices | None:

@@ -199,10 +199,6 @@ on conflict (partition, stream_id) do nothing;
 -- An escrow's wrapped key; `wrapped` is null once shredded.
 select wrapping_key_id, wrapped from sealed_keys where partition = $1 and stream_id = $2;
 
--- name: key_any
--- Which ENCRYPTION_KEY wraps the keys here, as any one of them tells.
-select wrapping_key_id from sealed_keys where wrapped is not null limit 1;
-
 -- name: promises
 -- What the log's promises rest on: durable commits, and a role that cannot change events.
 select current_user::text as role,

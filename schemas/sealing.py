@@ -1,6 +1,8 @@
-"""Which fields are sealed, and under which names: the place a sealed field was made for is part of its seal."""
+"""Which fields are sealed, under which key and names: the place a sealed field was made for is part of its seal."""
 
 from enum import StrEnum
+
+from domain.ids import EscrowId
 
 
 class SealedKind(StrEnum):
@@ -17,3 +19,11 @@ class SealedKind(StrEnum):
     CLAIM = "claim"
     DECISION_REASON = "decision_reason"
     ADMIN_NOTES = "admin_notes"
+
+
+def key_of(escrow_id: EscrowId, kind: SealedKind) -> str:
+    """Names the key a field is sealed under: wallets have one of their own in each escrow, which is never shredded.
+
+    An address can be paid for ever, and only the wallets' passwords open what moves that money again.
+    """
+    return f"{escrow_id}/wallets" if kind is SealedKind.WALLET else escrow_id

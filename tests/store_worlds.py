@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +25,12 @@ class StoreWorld(Protocol):
     partitions: int
 
     async def open(
-        self, *, limits: LogLimits | None = None, encryption_key: bytes = KEY, node_id: str = "n"
+        self,
+        *,
+        limits: LogLimits | None = None,
+        encryption_key: bytes = KEY,
+        other_keys: Sequence[bytes] = (),
+        node_id: str = "n",
     ) -> Store: ...
     async def lose_next_answer(self, store: Store, *, written: bool) -> None: ...
     def held_up(self, store: Store) -> AbstractAsyncContextManager[None]: ...
@@ -39,10 +44,18 @@ class MemoryWorld:
         self._tables = MemoryTables(partitions=partitions, clock=lambda: self._now)
         self._stores: list[Store] = []
 
-    async def open(self, *, limits: LogLimits | None = None, encryption_key: bytes = KEY, node_id: str = "n") -> Store:
+    async def open(
+        self,
+        *,
+        limits: LogLimits | None = None,
+        encryption_key: bytes = KEY,
+        other_keys: Sequence[bytes] = (),
+        node_id: str = "n",
+    ) -> Store:
         store = memory_store(
             partitions=self.partitions,
             encryption_key=encryption_key,
+            other_keys=other_keys,
             node_id=node_id,
             limits=limits,
             tables=self._tables,
@@ -74,12 +87,20 @@ class PostgresWorld:
         self._proxies: list[LossyProxy] = []
         self._proxy_of: dict[int, LossyProxy] = {}
 
-    async def open(self, *, limits: LogLimits | None = None, encryption_key: bytes = KEY, node_id: str = "n") -> Store:
+    async def open(
+        self,
+        *,
+        limits: LogLimits | None = None,
+        encryption_key: bytes = KEY,
+        other_keys: Sequence[bytes] = (),
+        node_id: str = "n",
+    ) -> Store:
         proxy = await LossyProxy.start(self.dsn)
         self._proxies.append(proxy)
         store = await open_store(
             dsn=proxy.dsn,
             encryption_key=encryption_key,
+            other_keys=other_keys,
             partitions=self.partitions,
             node_id=node_id,
             limits=limits,

@@ -136,7 +136,7 @@ async def test_the_service_role_has_the_least_it_needs(connection):
         "events": "SELECT INSERT",
         "command_receipts": "SELECT INSERT",
         "signed_heads": "SELECT INSERT",
-        "sealed_keys": "SELECT INSERT",
+        "sealed_keys": "SELECT INSERT UPDATE",
         "log_heads": "SELECT UPDATE",
         "log_settings": "SELECT",
         "schema_migrations": "SELECT",
