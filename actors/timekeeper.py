@@ -1,6 +1,6 @@
 """Asks escrows for what is due: each deadline fires once, on any number of nodes, and is made up for after downtime."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 
@@ -8,13 +8,14 @@ from actors.desk import Desk, derived_id
 from actors.ports import Clock
 from actors.seat import LATER
 from domain import commands as c
-from domain.deadlines import Deadline, Outages, deadlines
+from domain.deadlines import Outages
 from domain.ids import EscrowId, Micros
-from domain.states import Escrow
+from eventstore.api import LogUnavailable
 
 log = structlog.get_logger(__name__)
 
-LiveEscrows = Callable[[], Iterable[tuple[EscrowId, Escrow]]]
+Due = Callable[[Micros], AsyncIterator[tuple[EscrowId, str, Micros]]]
+"""Escrow, kind and moment of every deadline up to a moment, soonest first, as far as the read model is."""
 
 
 class Timekeeper:
@@ -24,12 +25,12 @@ class Timekeeper:
         self,
         *,
         desk: Desk,
-        live: LiveEscrows,
+        due: Due,
         outages: Callable[[], Outages],
         clock: Clock,
         look_s: float = 1.0,
     ) -> None:
-        self._desk, self._live, self._outages, self._clock, self._look_s = desk, live, outages, clock, look_s
+        self._desk, self._due, self._outages, self._clock, self._look_s = desk, due, outages, clock, look_s
 
     async def run(self) -> None:
         """Keeps time until cancelled."""
@@ -39,15 +40,18 @@ class Timekeeper:
 
     async def look(self) -> None:
         """Asks every escrow with a deadline behind it for what is due; the escrow itself decides."""
-        now = Micros(self._clock.now())
-        for escrow_id, state in list(self._live()):
-            soonest = next(iter(deadlines(state)), None)
-            if soonest is not None and soonest.due <= now:
-                await self._ask(escrow_id, soonest, now)
+        now, asked = Micros(self._clock.now()), set[EscrowId]()
+        try:
+            async for escrow_id, kind, due in self._due(now):
+                if escrow_id not in asked:
+                    asked.add(escrow_id)
+                    await self._ask(escrow_id, kind, due, now)
+        except LogUnavailable as broken:
+            log.warning("deadlines_not_read", error=type(broken).__name__)
 
-    async def _ask(self, escrow_id: EscrowId, deadline: Deadline, now: Micros) -> None:
+    async def _ask(self, escrow_id: EscrowId, kind: str, due: Micros, now: Micros) -> None:
         command = c.PassTime(at=now, outages=self._outages())
-        command_id = derived_id(escrow_id, "time", deadline.kind, deadline.due)
+        command_id = derived_id(escrow_id, "time", kind, due)
         try:
             await self._desk.handle(escrow_id, command, command_id=command_id, actor="timekeeper")
         except LATER as later:

@@ -1,7 +1,7 @@
 """Finds open turns of hosted seats and sends an agent for each: turns are found, not remembered."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 import structlog
@@ -20,14 +20,14 @@ from domain.events import AnyEvent
 from domain.ids import EscrowId
 from domain.roles import THREE, Role, SeatKind
 from domain.states import Escrow
-from domain.steps import Step
-from domain.turns import Turn, turns
+from domain.turns import in_line, turn_of, turns
 from eventstore.api import Fence, Lease, Leases, LogUnavailable, Vault
 from schemas.address import Network
 
 log = structlog.get_logger(__name__)
 
-OpenTurns = Callable[[], Iterable[tuple[EscrowId, Escrow, Turn]]]
+OpenTurns = Callable[[], AsyncIterator[tuple[EscrowId, Role]]]
+"""Seats of pool wallets with a turn that may be taken now, as far as the read model is."""
 
 
 class FinderLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,28 +78,30 @@ class TurnFinder:
             if agent := self._agents.get((escrow_id, role)):
                 agent.notify()
         for turn in turns(state):
-            self._consider(escrow_id, state, turn)
+            if state.core.terms.seats[turn.role] is SeatKind.POOL and in_line(state, turn):
+                self._consider((escrow_id, turn.role))
 
     async def run(self) -> None:
         """Looks again and again until cancelled; then ends its agents."""
         try:
             while True:
-                for escrow_id, state, turn in self._open_turns():
-                    self._consider(escrow_id, state, turn)
+                await self._look()
                 await self._clock.sleep(self._limits.look_s)
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _consider(self, escrow_id: EscrowId, state: Escrow, turn: Turn) -> None:
-        key = (escrow_id, turn.role)
-        if state.core.terms.seats[turn.role] is not SeatKind.POOL or key in self._agents:
-            return
-        if turn.step is Step.CLAIM_WALLET and not _is_next(state, turn.role):
-            return
+    async def _look(self) -> None:
+        try:
+            async for key in self._open_turns():
+                self._consider(key)
+        except LogUnavailable as broken:
+            log.warning("open_turns_not_read", error=type(broken).__name__)
+
+    def _consider(self, key: tuple[EscrowId, Role]) -> None:
         not_before, _ = self._pauses.get(key, (0, 0.0))
-        if self._clock.now() >= not_before:
+        if key not in self._agents and self._clock.now() >= not_before:
             self._send(key)
 
     def _send(self, key: tuple[EscrowId, Role]) -> None:
@@ -110,6 +112,8 @@ class TurnFinder:
 
     async def _serve(self, key: tuple[EscrowId, Role]) -> None:
         try:
+            if not await self._is_asked(key):
+                return  # the read model was a moment behind
             lease = await self._leases.acquire(_seat_name(key), holder=self._node_id, seconds=self._limits.seat_lease_s)
             if lease is not None:
                 await self._work(key, lease)
@@ -122,6 +126,12 @@ class TurnFinder:
             self._pause(key, None)
         finally:
             self._agents.pop(key, None)
+
+    async def _is_asked(self, key: tuple[EscrowId, Role]) -> bool:
+        escrow_id, role = key
+        state = await self._desk.state(escrow_id)
+        turn = turn_of(state, role) if state is not None else None
+        return state is not None and turn is not None and in_line(state, turn)
 
     async def _work(self, key: tuple[EscrowId, Role], lease: Lease) -> None:
         agent = self._agents[key] = self._agent(key, fence=lease.fence)
@@ -181,9 +191,3 @@ class TurnFinder:
 
 def _seat_name(key: tuple[EscrowId, Role]) -> str:
     return f"{key[0]}/{key[1].value}"
-
-
-def _is_next(state: Escrow, role: Role) -> bool:
-    """Slots of one set-up are taken in seat order, so that two set-ups cannot wait for each other's."""
-    earlier = THREE[: THREE.index(role)]
-    return all(seat in state.core.seats for seat in earlier)

@@ -1,6 +1,7 @@
 """Shows escrows what the chain holds of them, and remembers when our own daemon was down."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 
@@ -15,24 +16,43 @@ from domain.ids import EscrowId, Micros
 from domain.ledger import observe
 from domain.refusals import Refused
 from domain.states import Escrow, money_of
-from eventstore.api import LogUnavailable, SealBroken, Vault
+from eventstore.api import LogUnavailable, Vault
 from schemas.sealing import SealedKind
 
 log = structlog.get_logger(__name__)
 
-LiveEscrows = Callable[[], Iterable[tuple[EscrowId, Escrow]]]
+MovedSince = Callable[[Mapping[int, int]], AsyncIterator[tuple[EscrowId, int, int]]]
+"""Escrow, partition and position of every escrow with an address that had an event after these positions."""
 OUTAGES_KEPT = 1_000
 
 
+@dataclass(kw_only=True)
+class Watched:
+    """One address, and what of the chain the escrow is known to have taken in."""
+
+    target: WatchTarget
+    final_confirmations: int
+    settled: tuple[object, ...] | None = None
+    """What the chain showed when there was last nothing new in it; None when the escrow has moved since."""
+
+
 class ChainWatcher:
-    """Looks at the chain every `poll_s` seconds and brings each escrow what changed; the escrow itself judges."""
+    """Looks at the chain every `poll_s` seconds and brings each escrow what changed; the escrow itself judges.
+
+    Keeps one target for each escrow with an address: the watch needs them all. States are asked for only where an
+    escrow moved, or where the chain shows something else than before.
+    """
 
     def __init__(
-        self, *, desk: Desk, live: LiveEscrows, watch: Watch, vault: Vault, clock: Clock, poll_s: float = 1.0
+        self, *, desk: Desk, moved: MovedSince, watch: Watch, vault: Vault, clock: Clock, poll_s: float = 1.0
     ) -> None:
-        self._desk, self._live, self._watch, self._vault = desk, live, watch, vault
+        self._desk, self._moved_since, self._watch, self._vault = desk, moved, watch, vault
         self._clock, self._poll_s = clock, poll_s
-        self._view_keys: dict[EscrowId, str] = {}
+        self._watched: dict[EscrowId, Watched] = {}
+        self._seen: dict[int, int] = {}
+        """Up to where moved escrows were taken note of, by partition."""
+        self._to_read: dict[EscrowId, str] = {}
+        """Moved escrows that are still to be read, with what kept them from it the last time."""
         self._outages: list[tuple[Micros, Micros]] = []
         self._down_since: Micros | None = None
 
@@ -55,53 +75,78 @@ class ChainWatcher:
 
     async def look(self) -> None:
         """Looks once."""
-        watched = {escrow_id: state for escrow_id, state in self._live() if money_of(state) is not None}
+        await self._note_moved()
+        await self._read_moved()
         try:
-            views = await self._watch.look(await self._targets(watched))
+            views = await self._watch.look([each.target for each in self._watched.values()])
         except DaemonDown as down:
             self._note_down(str(down))
             return
         self._note_up()
         for escrow_id, view in views.items():
+            watched = self._watched[escrow_id]
+            shown = _facts(view, watched.final_confirmations)
+            if shown != watched.settled and await self._shown(escrow_id, view):
+                watched.settled = shown
+
+    # -- whom to watch -------------------------------------------------------------------------------------------
+
+    async def _note_moved(self) -> None:
+        try:
+            async for escrow_id, partition, position in self._moved_since(dict(self._seen)):
+                self._to_read.setdefault(escrow_id, "")
+                self._seen[partition] = position
+        except LogUnavailable as broken:
+            log.warning("watched_escrows_not_read", error=type(broken).__name__)
+
+    async def _read_moved(self) -> None:
+        for escrow_id, before in list(self._to_read.items()):
             try:
-                await self._show(escrow_id, watched[escrow_id], view)
+                state = await self._desk.state(escrow_id)
+                assert state is not None
+                self._watched[escrow_id] = await self._target(escrow_id, state)
+                del self._to_read[escrow_id]
             except Exception as broken:  # what is wrong with one escrow must not blind the others
-                log.error("chain_not_shown", escrow=escrow_id, error=type(broken).__name__)
+                self._to_read[escrow_id] = error = type(broken).__name__
+                if error != before:
+                    log.warning("escrow_not_watched", escrow=escrow_id, error=error)
 
-    async def _targets(self, watched: Mapping[EscrowId, Escrow]) -> list[WatchTarget]:
-        found = []
-        for escrow_id, state in watched.items():
-            try:
-                found.append(await self._target(escrow_id, state))
-            except (LogUnavailable, SealBroken) as closed:
-                log.warning("view_key_not_opened", escrow=escrow_id, error=type(closed).__name__)
-        return found
-
-    async def _target(self, escrow_id: EscrowId, state: Escrow) -> WatchTarget:
+    async def _target(self, escrow_id: EscrowId, state: Escrow) -> Watched:
         money = money_of(state)
         assert money is not None
-        if escrow_id not in self._view_keys:
+        known = self._watched.get(escrow_id)
+        if known is None or known.target.address != money.address:
             secrets = EscrowSecrets(self._vault, escrow_id)
-            opened = await secrets.open(SealedKind.VIEW_KEY, money.view_key_role, money.view_key)
-            self._view_keys[escrow_id] = opened
-        return WatchTarget(
+            view_key = await secrets.open(SealedKind.VIEW_KEY, money.view_key_role, money.view_key)
+        else:
+            view_key = known.target.view_key
+        target = WatchTarget(
             escrow_id=escrow_id,
             address=money.address,
-            view_key=self._view_keys[escrow_id],
+            view_key=view_key,
             since_height=money.since_height,
             key_images=money.key_images,
         )
+        return Watched(target=target, final_confirmations=state.core.terms.policy.final_confirmations)
 
-    async def _show(self, escrow_id: EscrowId, state: Escrow, view: ChainView) -> None:
-        command = c.ObserveChain(at=Micros(self._clock.now()), view=view)
-        news = observe(state, command)
-        if isinstance(news, Refused) or not news:
-            return
-        command_id = derived_id(escrow_id, "chain", state.core.version, view.height)
+    # -- what is shown -------------------------------------------------------------------------------------------
+
+    async def _shown(self, escrow_id: EscrowId, view: ChainView) -> bool:
+        """Brings an escrow what is new; True when nothing of it is new any more."""
         try:
+            state = await self._desk.state(escrow_id)
+            assert state is not None
+            command = c.ObserveChain(at=Micros(self._clock.now()), view=view)
+            news = observe(state, command)
+            if isinstance(news, Refused) or not news:
+                return True
+            command_id = derived_id(escrow_id, "chain", state.core.version, view.height)
             await self._desk.handle(escrow_id, command, command_id=command_id, actor="watcher")
         except LATER as later:
             log.warning("chain_news_waits", escrow=escrow_id, error=type(later).__name__)
+        except Exception as broken:  # what is wrong with one escrow must not blind the others
+            log.error("chain_not_shown", escrow=escrow_id, error=type(broken).__name__)
+        return False
 
     def _note_down(self, reason: str) -> None:
         if self._down_since is None:
@@ -113,3 +158,12 @@ class ChainWatcher:
             self._outages = [*self._outages[-OUTAGES_KEPT:], (self._down_since, Micros(self._clock.now()))]
             self._down_since = None
             log.info("daemon_up")
+
+
+def _facts(view: ChainView, final: int) -> tuple[object, ...]:
+    """Picks what an escrow could record: not the height alone, but whether a spend is as deep as it has to be."""
+    return view.outputs, view.spends, tuple(_is_final(view.height, each.height, final) for each in view.spends)
+
+
+def _is_final(height: int, of_spend: int | None, final: int) -> bool:
+    return of_spend is not None and height - of_spend >= final

@@ -81,6 +81,14 @@ def turn_of(state: Escrow, role: Role) -> Turn | None:
     return next((turn for turn in turns(state) if turn.role is role), None)
 
 
+def in_line(state: Escrow, turn: Turn) -> bool:
+    """Says whether a turn may be taken now: hosted wallets are claimed in seat order, so that two set-ups that each
+    hold a slot never wait for each other's."""
+    if turn.step is not Step.CLAIM_WALLET:
+        return True
+    return all(seat in state.core.seats for seat in THREE[: THREE.index(turn.role)])
+
+
 def _all_turns(state: Escrow) -> Iterator[Turn]:
     match state:
         case Pending():

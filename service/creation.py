@@ -13,17 +13,20 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from actors.desk import derived_id
+from actors.directory import Parked
 from actors.escrow import Accepted, Answer, Rejected
 from actors.sealed import EscrowSecrets
 from domain import commands as c
 from domain import limits
 from domain.decide import decide
+from domain.evolve import ImpossibleHistory
 from domain.ids import CommandId, EscrowId, Micros, UserId
 from domain.limits import AnyLimitEvent
 from domain.refusals import Refused
 from domain.states import TERMINAL, Escrow, money_of
 from domain.terms import Terms
 from eventstore.api import Append, Conflict, LogBusy, LogUnavailable, NewEvent, OutcomeUnknown, Recorded
+from schemas.codec import UnknownEvent
 from schemas.limit_codec import decode_limit, encode_limit
 from schemas.sealing import SealedKind
 from service.house import House
@@ -203,8 +206,10 @@ class Creator:
         return frozenset([key for key, claim in held.items() if await self._is_dead(key, claim, at=at)])
 
     async def _is_dead(self, escrow_id: EscrowId, claim: Recorded, *, at: Micros) -> bool:
-        # The read model may be a moment behind: then an ended escrow counts for a moment longer.
-        state = self._house.escrows.get(escrow_id) or await self._house.desk.state(escrow_id)
+        try:
+            state = await self._house.desk.state(escrow_id)
+        except (UnknownEvent, ImpossibleHistory, Parked):
+            return False  # it stands still: it keeps its place until somebody has looked
         if state is not None:
             return _over(state, volume=claim.type == "volume_reserved")
         meta = msgspec.json.decode(claim.meta, type=ClaimMeta)

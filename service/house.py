@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from actors.desk import Desk
 from actors.ports import Clock
 from eventstore.opening import Store
-from projections.escrows import Escrows
+from projections.asking import ReadModels
 from projections.runner import Runner
 from service.settings import Settings
 
@@ -18,7 +18,7 @@ class House:
     store: Store
     clock: Clock
     desk: Desk
-    escrows: Escrows
+    models: ReadModels
     runner: Runner
     problems: list[str] = field(default_factory=list)
     """What an operator must look at, newest last (parked escrows, quarantined slots)."""

@@ -1,7 +1,7 @@
 """Builds and runs one node: escrow actors, supervisors, the finder of turns, the keeper of time, the watcher."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -19,15 +19,19 @@ from actors.turn_finder import FinderLimits, TurnFinder
 from actors.wallet_register import WalletRegister
 from actors.watcher import ChainWatcher
 from domain.events import AnyEvent
-from domain.ids import EscrowId
-from domain.roles import THREE, Role
+from domain.ids import EscrowId, Micros
+from domain.roles import THREE, Role, SeatKind
 from domain.states import Escrow
 from eventstore.opening import Store
-from projections.escrows import Escrows
+from projections.asking import ReadModels
+from projections.opening import open_models
 from projections.runner import Runner
 from schemas.address import Network
 
 log = structlog.get_logger(__name__)
+
+PAGE_MAX = 1_000
+"""Rows of a read model in memory at once while a node looks for work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class NodeLimits:
 
 
 class Node:
-    """One node on a store. `start` brings the read model to the log's end before anything acts on it."""
+    """One node on a store. `start` brings the read models to the log's end before anything acts on them."""
 
     def __init__(
         self,
@@ -60,14 +64,15 @@ class Node:
         self.problems: list[str] = []
         self.directory: Directory[EscrowId] = Directory(self._wake, clock=clock, on_parked=self._parked)
         self.desk = Desk(self.directory)
-        self.escrows = Escrows()
-        self.runner = Runner(store.log, self.escrows)
+        tables, rows = open_models(store)
+        self.runner = Runner(store.log, tables)
+        self.models = ReadModels(store.log, rows, self.runner)
         self.supervisors = self._supervisors(tuple(slots))
         self.watcher = self._watcher(watch)
         self._finder = self._turn_finder(daemon)
         self._timekeeper = Timekeeper(
             desk=self.desk,
-            live=self.escrows.live,
+            due=self._due,
             outages=self.watcher.outages,
             clock=clock,
             look_s=self._limits.time_look_s,
@@ -121,7 +126,7 @@ class Node:
     def _watcher(self, watch: Watch) -> ChainWatcher:
         return ChainWatcher(
             desk=self.desk,
-            live=self.escrows.live,
+            moved=self._moved_since,
             watch=watch,
             vault=self.store.vault,
             clock=self.clock,
@@ -132,7 +137,7 @@ class Node:
         refs: dict[Role, AsyncioRef] = {role: each.actor_ref for role, each in self.supervisors.items()}
         return TurnFinder(
             desk=self.desk,
-            open_turns=self.escrows.open_turns,
+            open_turns=self._open_turns,
             supervisors=refs,
             seat_leases=self.store.seat_leases,
             register=WalletRegister(self.store.log),
@@ -144,6 +149,30 @@ class Node:
             limits=self._limits.finder,
             agent_limits=self._limits.agent,
         )
+
+    # -- what there is to do, page by page -----------------------------------------------------------------------
+
+    async def _open_turns(self) -> AsyncIterator[tuple[EscrowId, Role]]:
+        after: tuple[EscrowId, Role] | None = None
+        while page := await self.models.rows.open_turns(SeatKind.POOL, after=after, limit=PAGE_MAX):
+            for turn in page:
+                yield turn.escrow_id, turn.role
+            after = (page[-1].escrow_id, page[-1].role)
+
+    async def _due(self, now: Micros) -> AsyncIterator[tuple[EscrowId, str, Micros]]:
+        after = None
+        while page := await self.models.rows.due(now, after=after, limit=PAGE_MAX):
+            for deadline in page:
+                yield deadline.escrow_id, deadline.kind, deadline.due
+            after = page[-1]
+
+    async def _moved_since(self, positions: Mapping[int, int]) -> AsyncIterator[tuple[EscrowId, int, int]]:
+        for partition in range(self.store.log.partitions):
+            after = positions.get(partition, 0)
+            while page := await self.models.rows.watched(partition, after_position=after, limit=PAGE_MAX):
+                for moved in page:
+                    yield moved.escrow_id, partition, moved.position
+                after = page[-1].position
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (failure := task.exception()):

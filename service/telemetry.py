@@ -1,7 +1,6 @@
 """Metrics: what can be counted without naming anybody, on a loopback port of their own."""
 
-from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from aiohttp import web
 from prometheus_async.aio.web import MetricsHTTPServer
@@ -12,8 +11,8 @@ from prometheus_client.registry import Collector
 from actors.directory import DirectoryCounts
 from actors.supervisor import SlotCounts
 from domain.roles import Role
-from domain.states import NAMES, Escrow, name
-from projections.escrows import Escrows
+from domain.states import NAMES
+from projections.models import MODELS
 from service.house import House
 
 LOOPBACK = "127.0.0.1"
@@ -55,7 +54,9 @@ class Telemetry:
             buckets=HTTP_BUCKETS,
             registry=self.registry,
         )
-        self._lag: dict[int, int] = {}
+        self._counts: dict[str, int] = {}
+        self._lag: dict[str, int] = {}
+        self._stopped: set[str] = set()
 
     def observe_wallet_call(self, method: str, seconds: float, ok: bool) -> None:
         """Counts one call to a wallet."""
@@ -69,8 +70,8 @@ class Telemetry:
     def watch(self, house: House, *, slots: SlotSource | None = None, actors: ActorSource | None = None) -> None:
         """Shows a node's escrows, appends and read models, and its slots and actors where their figures are given."""
         house.store.log.observe_append = self._append_seconds.observe
-        self.registry.register(_Escrows(house.escrows))
-        self.registry.register(_Lag(self._lag))
+        self.registry.register(_Escrows(self._counts))
+        self.registry.register(_Models(self._lag, self._stopped))
         if slots is not None:
             self.registry.register(_Slots(slots))
         if actors is not None:
@@ -78,9 +79,13 @@ class Telemetry:
 
     async def render(self, house: House) -> bytes:
         """Writes all metrics in the text format of Prometheus."""
-        positions = dict(enumerate(house.runner.positions))
-        for head in await house.store.log.heads():
-            self._lag[head.partition] = max(0, head.position - positions[head.partition])
+        self._counts.update(await house.models.rows.counts())
+        heads = await house.store.log.heads()
+        for model in MODELS:
+            at = house.runner.positions(model)
+            self._lag[model] = sum(max(0, head.position - at.get(head.partition, 0)) for head in heads)
+        self._stopped.clear()
+        self._stopped.update(house.runner.stopped())
         return generate_latest(self.registry)
 
     async def serve(
@@ -103,20 +108,18 @@ class Telemetry:
 class _Escrows(Collector):
     """Counts from the read model, so that they survive a restart: nothing here is ever taken back."""
 
-    def __init__(self, escrows: Escrows) -> None:
-        self._escrows = escrows
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
-        tally: Tally[str] = Tally()
-        for _, state in self._escrows.all():
-            tally.update(_marks(state))
         by_status = GaugeMetricFamily("escrows_by_status", "Escrows by state.", labels=["status"])
         for status in NAMES.values():
-            by_status.add_metric([status], tally[f"status:{status}"])
+            by_status.add_metric([status], self._counts.get(f"status:{status}", 0))
         yield by_status
         for metric, mark, says in _COUNTED:
-            yield CounterMetricFamily(metric, says, value=tally[mark])
-        yield GaugeMetricFamily("recovery_cases_open", "Escrows that people must look at.", value=tally["recovery"])
+            yield CounterMetricFamily(metric, says, value=self._counts.get(mark, 0))
+        open_items = self._counts.get("recovery", 0)
+        yield GaugeMetricFamily("recovery_cases_open", "Escrows that people must look at.", value=open_items)
 
 
 _COUNTED = (
@@ -129,22 +132,22 @@ _COUNTED = (
 )
 
 
-def _marks(state: Escrow) -> Iterator[str]:
-    yield "created"
-    yield f"status:{name(state)}"
-    if state.core.case is not None:
-        yield "disputed"
-    if state.core.recovery:
-        yield "recovery"
-
-
-class _Lag(Collector):
-    def __init__(self, lag: Mapping[int, int]) -> None:
-        self._lag = lag
+class _Models(Collector):
+    def __init__(self, lag: Mapping[str, int], stopped: Collection[str]) -> None:
+        self._lag, self._stopped = lag, stopped
 
     def collect(self) -> Iterator[Metric]:
-        says = "Events that the read model is behind the log."
-        yield GaugeMetricFamily("projection_lag_events", says, value=sum(self._lag.values()))
+        lag = GaugeMetricFamily(
+            "projection_lag_events", "Events that a read model is behind the log.", labels=["model"]
+        )
+        stopped = GaugeMetricFamily(
+            "projection_stopped", "1 for a read model that its own fault stopped.", labels=["model"]
+        )
+        for model in MODELS:
+            lag.add_metric([model], self._lag.get(model, 0))
+            stopped.add_metric([model], 1 if model in self._stopped else 0)
+        yield lag
+        yield stopped
 
 
 class _Slots(Collector):

@@ -24,7 +24,8 @@ from domain.roles import THREE, Role
 from domain.states import Escrow, Money, money_of
 from domain.steps import ROUNDS
 from eventstore.opening import Store, memory_store
-from projections.escrows import Escrows
+from projections.asking import ReadModels
+from projections.opening import open_models
 from projections.runner import Runner
 from schemas.address import AddressKind, Network, ParsedAddress, encode_address
 from service.app import make_app
@@ -245,14 +246,16 @@ async def house_world(*, store: Store | None = None, **settings: Any) -> AsyncIt
     usual: dict[str, Any] = {"issuer_public_key": public, "arbiters": (Arbiter(user_id=ARBITER),)}
     chosen = Settings(**(usual | settings))
     store = store or memory_store(partitions=4)
-    clock, escrows = SystemClock(), Escrows()
+    clock = SystemClock()
     directory: Directory[EscrowId] = Directory(
         lambda escrow_id: EscrowActor(escrow_id, event_log=store.log, clock=clock),
         clock=clock,
         on_parked=lambda _, failure: print("parked", failure),
     )
-    runner = Runner(store.log, escrows)
-    house = House(settings=chosen, store=store, clock=clock, desk=Desk(directory), escrows=escrows, runner=runner)
+    tables, rows = open_models(store)
+    runner = Runner(store.log, tables)
+    models = ReadModels(store.log, rows, runner)
+    house = House(settings=chosen, store=store, clock=clock, desk=Desk(directory), models=models, runner=runner)
     telemetry = Telemetry()
     telemetry.watch(house, actors=directory.counts)
     await runner.catch_up()

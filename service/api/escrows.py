@@ -1,25 +1,25 @@
 """Routes that create escrows and show them."""
 
-import asyncio
-import re
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from actors.escrow import Accepted
 from actors.sealed import EscrowSecrets
 from domain import commands as c
-from domain.ids import EscrowId, OrderId, Sealed, UserId
+from domain.ids import EscrowId, OrderId, UserId
 from domain.money import Atomic
 from domain.refusals import Refused
 from domain.roles import PARTIES, Role, SeatKind
-from domain.states import NAMES, Escrow, name
+from domain.states import NAMES, Escrow
 from domain.terms import Terms
-from eventstore.api import SealBroken
+from projections.api import EscrowQuery, Place
 from schemas import requests as r
 from schemas.answers import Answer, EscrowPage, Followed
 from schemas.cursor import encode_cursor
 from schemas.sealing import SealedKind
 from service.api import views
+from service.api.asking import check_query, limit_of, open_text, own_writes
 from service.api.door import (
     CREATOR,
     answer_json,
@@ -35,7 +35,11 @@ from service.auth import Caller, Right
 from service.creation import Creation, assign_arbiter, escrow_id_of
 from service.problems import Refusal, refuse
 
-FILTERS = frozenset({"state", "role", "order", "limit", "after"})
+LIST_QUERY: Mapping[str, frozenset[str] | None] = {
+    "state": frozenset(NAMES.values()),
+    "role": frozenset(role.value for role in Role),
+    **dict.fromkeys(("order", "limit", "after", "seen")),
+}
 
 
 class Health(Answer, frozen=True, kw_only=True):
@@ -144,18 +148,9 @@ async def _opened(request: web.Request, state: Escrow) -> views.OpenedCase | Non
     if case is None:
         return None
     sealing = EscrowSecrets(house_of(request).store.vault, state.core.terms.escrow_id)
-    claims = {
-        role: await _text(sealing, SealedKind.CLAIM, role, case.claims[role]) for role in PARTIES if role in case.claims
-    }
-    reason = await _text(sealing, SealedKind.DECISION_REASON, Role.ARBITER, case.reason) if case.reason else None
+    claims = {role: await open_text(sealing, SealedKind.CLAIM, role, case.claims.get(role)) for role in PARTIES}
+    reason = await open_text(sealing, SealedKind.DECISION_REASON, Role.ARBITER, case.reason)
     return views.OpenedCase(claims=claims, reason=reason)
-
-
-async def _text(sealing: EscrowSecrets, kind: SealedKind, role: Role, sealed: Sealed) -> str | None:
-    try:
-        return await sealing.open(kind, role.value, sealed)
-    except SealBroken:
-        return None  # shredded: the rest of the case is shown all the same
 
 
 # -- lists ---------------------------------------------------------------------------------------------------
@@ -164,72 +159,40 @@ async def _text(sealing: EscrowSecrets, kind: SealedKind, role: Role, sealed: Se
 async def list_escrows(request: web.Request) -> web.Response:
     """Lists the caller's escrows (an administrator's: all), newest first."""
     caller = caller_of(request)
-    _check_filters(request)
-    await _own_writes(request)
-    found = sorted(_found(request, caller), key=_newest_first)
-    after = request.query.get("after")
-    if after is not None:
-        found = found[_place(found, after) + 1 :]
-    most = _limit(request)
-    page = found[:most]
+    check_query(request, LIST_QUERY)
+    models, most = house_of(request).models, limit_of(request)
+    await own_writes(request, "escrows")
+    positions = models.positions("escrows")  # read first: the rows may only be further
+    found = await models.rows.escrow_page(await _query(request, caller, limit=most + 1))
     shown = EscrowPage(
-        escrows=tuple(views.summary(state) for state in page),
-        next=page[-1].core.terms.escrow_id if len(found) > most else None,
-        cursor=encode_cursor(dict(enumerate(house_of(request).runner.positions))),
+        escrows=tuple(views.summary(row) for row in found[:most]),
+        next=found[most - 1].escrow_id if len(found) > most else None,
+        cursor=encode_cursor(positions),
     )
     return answer_json(shown)
 
 
-async def _own_writes(request: web.Request) -> None:
-    """Waits until the read model has passed everything written so far, for a bounded time."""
-    house = house_of(request)
-    try:
-        async with asyncio.timeout(house.settings.own_writes_wait_s):
-            for head in await house.store.log.heads():
-                await house.runner.reached(
-                    partition=head.partition, position=head.position, timeout_s=house.settings.own_writes_wait_s
-                )
-    except TimeoutError:
-        return  # the answer's cursor says how far it is
+async def _query(request: web.Request, caller: Caller, *, limit: int) -> EscrowQuery:
+    query = request.query
+    role = query.get("role")
+    of_all = Right.ADMIN in caller.rights and role is None
+    return EscrowQuery(
+        user=None if of_all else caller.user,
+        role=Role(role) if role else None,
+        state=query.get("state"),
+        order=query.get("order"),
+        after=await _after(request, caller),
+        limit=limit,
+    )
 
 
-def _found(request: web.Request, caller: Caller) -> list[Escrow]:
-    escrows, query = house_of(request).escrows, request.query
-    mine = escrows.all() if Right.ADMIN in caller.rights else escrows.of_user(caller.user)
-    return [
-        state
-        for _, state in mine
-        if query.get("state") in (None, name(state))
-        and query.get("order") in (None, state.core.terms.order_id)
-        and query.get("role") in (None, state.core.terms.role_of(caller.user))
-    ]
-
-
-def _newest_first(state: Escrow) -> tuple[int, str]:
-    return -state.core.created_at, state.core.terms.escrow_id
-
-
-def _place(found: list[Escrow], after: str) -> int:
-    for place, state in enumerate(found):
-        if state.core.terms.escrow_id == after:
-            return place
-    raise Refusal("cursor_invalid", facts={"path": "after"})
-
-
-def _check_filters(request: web.Request) -> None:
-    allowed = {"state": set(NAMES.values()), "role": {role.value for role in Role}}
-    for field, value in request.query.items():
-        if field not in FILTERS:
-            raise Refusal("validation", detail="Unknown filter", facts={"path": field[:64]})
-        if len(request.query.getall(field)) > 1:
-            raise Refusal("validation", detail="Given twice", facts={"path": field})
-        if field in allowed and value not in allowed[field]:
-            raise Refusal("validation", detail="Unknown value", facts={"path": field})
-
-
-def _limit(request: web.Request) -> int:
-    most = house_of(request).settings.page_max
-    text = request.query.get("limit", str(most))
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", text) or int(text) > most:
-        raise Refusal("validation", detail=f"Expected 1 to {most}", facts={"path": "limit"})
-    return int(text)
+async def _after(request: web.Request, caller: Caller) -> Place | None:
+    after = request.query.get("after")
+    if after is None:
+        return None
+    row = await house_of(request).models.rows.escrow(EscrowId(after))
+    if row is None or not (
+        Right.ADMIN in caller.rights or caller.user in (row.buyer_id, row.vendor_id, row.arbiter_id)
+    ):
+        raise Refusal("cursor_invalid", facts={"path": "after"})
+    return Place(row.created_at, row.escrow_id)

@@ -12,13 +12,11 @@ from domain.states import (
     Cancelled,
     Case,
     CaseStatus,
-    Completed,
     Epoch,
     Escrow,
     Money,
     Offer,
     Payout,
-    Refunded,
     SetupFailed,
     money_of,
     name,
@@ -26,6 +24,8 @@ from domain.states import (
 from domain.terms import Terms
 from domain.turns import Turn, awaited, turns
 from eventstore.api import Recorded
+from projections.models import outcome_of
+from projections.rows import EscrowRow
 from schemas import answers as a
 from schemas.answers import moment
 
@@ -37,31 +37,19 @@ class OpenedCase(a.Answer, frozen=True, kw_only=True):
     reason: str | None
 
 
-def outcome_of(state: Escrow) -> str | None:
-    """Names how an escrow ended in payment; None while it has not."""
-    match state:
-        case Completed():
-            return state.outcome
-        case Refunded():
-            return "refunded"
-        case _:
-            return None
-
-
-def summary(state: Escrow) -> a.EscrowSummary:
+def summary(row: EscrowRow) -> a.EscrowSummary:
     """Shows one line of a list."""
-    terms = state.core.terms
     return a.EscrowSummary(
-        escrow_id=terms.escrow_id,
-        order_id=terms.order_id,
-        buyer_id=terms.buyer_id,
-        vendor_id=terms.vendor_id,
-        arbiter_id=terms.arbiter_id,
-        amount=terms.amount,
-        state=name(state),
-        outcome=outcome_of(state),
-        created_at=moment(state.core.created_at),
-        version=state.core.version,
+        escrow_id=row.escrow_id,
+        order_id=row.order_id,
+        buyer_id=row.buyer_id,
+        vendor_id=row.vendor_id,
+        arbiter_id=row.arbiter_id,
+        amount=row.amount,
+        state=row.state,
+        outcome=row.outcome,
+        created_at=moment(row.created_at),
+        version=row.version,
     )
 
 

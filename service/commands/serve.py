@@ -208,7 +208,7 @@ async def _doors(
         store=node.store,
         clock=node.clock,
         desk=node.desk,
-        escrows=node.escrows,
+        models=node.models,
         runner=node.runner,
         problems=node.problems,
     )

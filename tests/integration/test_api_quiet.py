@@ -80,7 +80,8 @@ async def test_metrics_count_and_name_nobody() -> None:
             "escrow_failures_total 0.0",
             'monero_rpc_requests_total{method="open_wallet",status="success"} 1.0',
             'monero_rpc_requests_total{method="open_wallet",status="error"} 1.0',
-            "projection_lag_events 0.0",
+            'projection_lag_events{model="escrows"} 0.0',
+            'projection_stopped{model="escrows"} 0.0',
             "escrow_actors_awake 2.0",
         ):
             assert line in shown.splitlines(), line

@@ -20,6 +20,7 @@ from eventstore.migrations import (
     read_migrations,
 )
 from eventstore.opening import StoreUnsafe, open_store
+from projections.models import MODELS
 
 ALL = [migration.name for migration in read_migrations(SQL_FOLDER)]
 
@@ -97,7 +98,7 @@ async def test_every_table_of_the_log_carries_its_partition(connection):
         " from pg_class c where relkind = 'r' and relnamespace = 'public'::regnamespace"
     )
     without = {row["relname"] for row in rows if not row["has"]}
-    assert without == {"schema_migrations", "log_settings"}
+    assert without == {"schema_migrations", "log_settings", "read_models"}
     assert len(rows) >= 11
 
 
@@ -140,7 +141,9 @@ async def test_the_service_role_has_the_least_it_needs(connection):
         "log_heads": "SELECT UPDATE",
         "log_settings": "SELECT",
         "schema_migrations": "SELECT",
-        "projection_checkpoints": "SELECT INSERT UPDATE",
+        "projection_checkpoints": "SELECT INSERT UPDATE DELETE",
+        "read_models": "SELECT INSERT UPDATE",
+        **{f"model_{model}": "SELECT INSERT UPDATE DELETE" for model in MODELS},
         "seat_leases": "SELECT INSERT UPDATE",
         "slot_leases": "SELECT INSERT UPDATE",
         "duty_leases": "SELECT INSERT UPDATE",

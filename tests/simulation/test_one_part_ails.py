@@ -5,10 +5,11 @@ import asyncio
 import msgspec
 
 from domain.ids import EscrowId
-from domain.roles import THREE, Role
-from domain.states import AwaitingFunding, Completed, Escrow
+from domain.roles import THREE
+from domain.states import AwaitingFunding, Completed
 from eventstore.api import Append, EventLog, Lease, LeaseRow, Leases, LogUnavailable, NewEvent
 from eventstore.opening import memory_store
+from service.node import Node
 from tests.given import AMOUNT
 from tests.sim_world import SimWorld, create, pay_in, play_release, set_addresses, until, until_true
 
@@ -64,10 +65,10 @@ async def test_an_escrow_that_cannot_be_read_blinds_nobody_else() -> None:
         ill, well = await create(node, escrow_id="esc_ill"), await create(node, escrow_id="esc_well")
         for escrow_id in (ill, well):
             await set_addresses(node, escrow_id)
+            stopped_at = await until(node, ill, "awaiting_funding")
             await until(node, escrow_id, "awaiting_funding")
         await node.store.log.append(await _unreadable(node.store.log, ill))
     async with world.running() as node:
-        stopped_at = node.escrows.get(ill)
         assert isinstance(stopped_at, AwaitingFunding)
         world.chain.pay(stopped_at.money.address, AMOUNT)  # now the watcher has something to tell it
         await pay_in(world, node, well)
@@ -81,7 +82,7 @@ async def test_no_wallet_is_made_while_the_daemon_is_away() -> None:
     async with world.running() as node:
         escrow_id = await create(node)
         await set_addresses(node, escrow_id)
-        await until_true(lambda: _seated(node.escrows.get(escrow_id)) == set(THREE))
+        await _until_seated(node, escrow_id)
         await asyncio.sleep(0.5)
         assert [folder.keys for folder in world.folders.values()] == [{}, {}, {}]
         world.chain.online = True
@@ -89,8 +90,10 @@ async def test_no_wallet_is_made_while_the_daemon_is_away() -> None:
         assert isinstance(await play_release(world, node, escrow_id), Completed)
 
 
-def _seated(state: Escrow | None) -> set[Role]:
-    return set(state.core.seats) if state is not None else set()
+async def _until_seated(node: Node, escrow_id: EscrowId) -> None:
+    async with asyncio.timeout(20):
+        while (state := await node.desk.state(escrow_id)) is None or set(state.core.seats) != set(THREE):
+            await asyncio.sleep(0.01)
 
 
 async def _unreadable(log: EventLog, escrow_id: EscrowId) -> Append:

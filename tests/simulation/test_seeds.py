@@ -32,6 +32,8 @@ from domain.states import Completed, Escrow, Refunded, name
 from domain.terms import Policy, arbiter_fee
 from eventstore.memory import MemoryTables
 from eventstore.opening import memory_store
+from projections.differences import differences
+from projections.opening import open_models
 from schemas.codec import decode
 from service.node import Node, NodeLimits
 from tests.chaos.child import do_what_is_awaited
@@ -246,7 +248,10 @@ class Life:
     async def _check_log(self) -> None:
         events = await self.node.store.log.read_stream(ESCROW)
         folded = fold([decode(type=each.type, schema_version=each.schema_version, body=each.body) for each in events])
-        assert folded == await self.node.desk.state(ESCROW) == self.node.escrows.get(ESCROW)
+        assert folded == await self.node.desk.state(ESCROW)
+        assert await self.node.models.passed_all("escrows", timeout_s=60)
+        tables, _ = open_models(self.node.store)
+        assert await differences(self.node.store.log, tables) == ()
 
 
 async def kill(node: Node, *, spare: Iterable[asyncio.Task[Any]]) -> None:

@@ -1,0 +1,118 @@
+"""Compares the live read models with what the log makes of them: for auditors, who trust no table."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+import msgspec
+
+from domain.ids import EscrowId
+from eventstore.api import EventLog
+from projections.api import CountedRow, ModelTables, Snapshot
+from projections.feeder import marks_of
+from projections.folds import ESCROW_STREAM, Standing, advance
+from projections.models import MODELS, Model
+from projections.rows import Row
+
+PAGE = 1_000
+
+Standings = dict[EscrowId, Standing]
+Told = Callable[[int, int], None]
+"""Told how many events are read, of how many there are."""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One escrow (or one mark of a counted model) whose rows are not those that its events lead to."""
+
+    model: str
+    partition: int
+    subject: str
+    """The escrow, or the mark."""
+    says: str
+    """`missing`, `left over`, or the names of the fields that differ; never what stands in them."""
+
+
+async def differences(event_log: EventLog, tables: ModelTables, *, told: Told | None = None) -> tuple[Difference, ...]:
+    """Rebuilds all live models in memory, as far as each one is, and returns every difference to its rows.
+
+    The service may run meanwhile: each partition is compared at one moment of its own. Holds the escrows and rows of
+    one partition in memory at a time.
+    """
+    total = sum(head.position for head in await event_log.heads())
+    found: list[Difference] = []
+    done = 0
+    for partition in range(event_log.partitions):
+        async with tables.snapshot(partition) as snapshot:
+            found += await _of_partition(event_log, snapshot, partition)
+            done += max(snapshot.positions.values(), default=0)
+        if told:
+            told(done, max(total, done))
+    return tuple(found)
+
+
+async def _of_partition(event_log: EventLog, snapshot: Snapshot, partition: int) -> list[Difference]:
+    """Folds up to each checkpoint in turn: models that stand still are compared where they stand."""
+    found: list[Difference] = []
+    standings: Standings = {}
+    reached = 0
+    places = {model: at for model, at in snapshot.positions.items() if model in MODELS}
+    for position in sorted(set(places.values())):
+        await _fold(event_log, standings, partition, after=reached, until=position)
+        reached = position
+        for name in sorted(model for model, at in places.items() if at == position):
+            found += [each async for each in _compared(MODELS[name], snapshot, standings, partition)]
+    return found
+
+
+async def _fold(event_log: EventLog, standings: Standings, partition: int, *, after: int, until: int) -> None:
+    while after < until:
+        page = await event_log.read_partition(partition, after_position=after, limit=min(PAGE, until - after))
+        if not page:
+            return  # the log is shorter than the checkpoint: what the rows have beyond it is left over
+        for recorded in page:
+            if recorded.stream_id.startswith(ESCROW_STREAM):
+                escrow_id = EscrowId(recorded.stream_id)
+                standings[escrow_id] = advance(standings.get(escrow_id) or Standing(escrow_id=escrow_id), recorded)
+        after = page[-1].position
+
+
+async def _compared(
+    model: Model, snapshot: Snapshot, standings: Standings, partition: int
+) -> AsyncIterator[Difference]:
+    kept: dict[str, list[Row]] = {}
+    async for row in snapshot.rows(model.name):
+        kept.setdefault(_subject(row), []).append(row)
+    for subject, says in _differ(_made(model, standings), kept):
+        yield Difference(model=model.name, partition=partition, subject=subject, says=says)
+
+
+def _made(model: Model, standings: Standings) -> Mapping[str, list[Row]]:
+    if model.counted:
+        marks = Counter(mark for standing in standings.values() for mark in marks_of(model.rows(standing)))
+        return {mark: [CountedRow(escrow_id=EscrowId(""), mark=mark, number=n)] for mark, n in marks.items()}
+    return {escrow_id: list(rows) for escrow_id, standing in standings.items() if (rows := model.rows(standing))}
+
+
+def _differ(made: Mapping[str, list[Row]], kept: Mapping[str, list[Row]]) -> Iterator[tuple[str, str]]:
+    for subject in sorted(made.keys() | kept.keys()):
+        if subject not in kept:
+            yield subject, "missing"
+        elif subject not in made:
+            yield subject, "left over"
+        elif _in_order(made[subject]) != _in_order(kept[subject]):
+            yield subject, ", ".join(_fields(made[subject], kept[subject])) or "another number of rows"
+
+
+def _fields(made: list[Row], kept: list[Row]) -> Iterator[str]:
+    if len(made) == len(kept):
+        pairs = list(zip(_in_order(made), _in_order(kept), strict=True))
+        for field in made[0].__struct_fields__:
+            if any(getattr(one, field) != getattr(other, field) for one, other in pairs):
+                yield field
+
+
+def _in_order(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=msgspec.json.encode)
+
+
+def _subject(row: Row) -> str:
+    return row.mark if isinstance(row, CountedRow) else row.escrow_id
