@@ -134,15 +134,18 @@ class Notices:
 
     async def _told(self) -> bool:
         """Sends one notice, over a new connection where there is none; False when it broke."""
-        self._voice = self._voice or await self._connect()
+        if self._voice is None:
+            self._voice = await self._connect()
+        if self._voice is None:
+            return False
         try:
-            if self._voice is not None:
-                await self._voice.execute(f"notify {CHANNEL}, '{self._me}'", timeout=self._limits.connect_timeout_s)
+            await self._voice.execute(f"notify {CHANNEL}, '{self._me}'", timeout=self._limits.connect_timeout_s)
         except _LOST as lost:
             _note_lost(lost)
             self._voice.terminate()
             self._voice = None
-        return self._voice is not None
+            return False
+        return True
 
     async def _connect(self) -> Connection | None:
         try:

@@ -1,12 +1,13 @@
 """The application: routes behind one middleware that times, logs and turns errors into problems."""
 
 import time
+from http import HTTPStatus
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api import commands, disputes, escrows
+from service.api import commands, disputes, escrows, recovery, stream
 from service.api.door import CORRELATION_HEADER, CREATOR, HOUSE, TOKENS, house_of
 from service.auth import TokenReader
 from service.creation import Creator
@@ -29,9 +30,24 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     app[TOKENS] = TokenReader(trusted_issuer(settings), token_max=settings.token_max)
     app[CREATOR] = Creator(house)
     app[TELEMETRY] = telemetry or Telemetry()
-    for part in (escrows, commands, disputes):
+    _add_stream(app, house)
+    for part in (escrows, commands, disputes, recovery, stream):
         app.router.add_routes(part.routes())
     return app
+
+
+def _add_stream(app: web.Application, house: House) -> None:
+    hub = app[stream.HUB] = stream.make_hub(house, app[TELEMETRY].stream)
+
+    async def start(_: web.Application) -> None:
+        await hub.start()
+
+    async def stop(_: web.Application) -> None:
+        await hub.stop()
+
+    app.on_startup.append(start)
+    # Before the server waits for its requests to end: a socket's request ends only with its socket.
+    app.on_shutdown.append(stop)
 
 
 @web.middleware
@@ -64,6 +80,8 @@ def _note(request: web.Request, status: int, *, seconds: float) -> None:
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "unmatched"
     log.info("request", method=_method(request), route=route, status=status, ms=round(seconds * 1000, 1))
+    if status == HTTPStatus.SWITCHING_PROTOCOLS:
+        return  # the seconds of a socket's life are nobody's waiting time
     request.app[TELEMETRY].observe_request(method=_method(request), route=route, status=status, seconds=seconds)
 
 

@@ -33,6 +33,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     user: UserId
     rights: frozenset[Right] = frozenset()
+    expires_s: int
+    """When the token ends, in seconds since the Unix epoch."""
 
 
 class TokenRefused(Exception):
@@ -80,7 +82,8 @@ class TokenReader:
         if claims.exp <= now_s:
             raise TokenRefused("token_expired")
         known = set(Right)
-        return Caller(user=UserId(claims.sub), rights=frozenset(Right(each) for each in claims.rights if each in known))
+        rights = frozenset(Right(each) for each in claims.rights if each in known)
+        return Caller(user=UserId(claims.sub), rights=rights, expires_s=claims.exp)
 
     def _bearer(self, authorization: str | None) -> str:
         if authorization is None:

@@ -97,6 +97,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long it keeps others from a seat's turns."""
     node_lease_s: int = 15
     """How long its name is refused to a node in another folder."""
+    stream_sockets_max: int = 2_000
+    """Sockets of the stream on this node."""
+    stream_user_sockets_max: int = 20
+    """Of one user."""
+    stream_slow_s: int = 30
+    """How long a socket may take nothing of what waits for it before it is cut."""
+    stream_heartbeat_s: int = 20
+    stream_queue_max: int = 256
+    """Messages that wait for one socket; beyond them it goes back to the log."""
+    stream_page_max: int = 500
+    """Events of its history that are read at once for one socket."""
 
     def policy(self) -> Policy:
         """Returns what is written into each new escrow: the figures by which it will be judged for ever."""
@@ -146,6 +157,12 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "slot_lease_s": (1, 3_600),
     "seat_lease_s": (1, 3_600),
     "node_lease_s": (1, 3_600),
+    "stream_sockets_max": (1, 100_000),
+    "stream_user_sockets_max": (1, 100_000),
+    "stream_slow_s": (1, 600),
+    "stream_heartbeat_s": (1, 600),
+    "stream_queue_max": (1, 10_000),
+    "stream_page_max": (1, 10_000),
     "head_interval_s": (1, 86_400),
     "head_events_max": (1, 1_000_000),
 }

@@ -14,6 +14,7 @@ from domain.roles import Role
 from domain.states import NAMES
 from projections.models import MODELS
 from service.house import House
+from service.stream.metrics import StreamMetrics
 
 LOOPBACK = "127.0.0.1"
 """Metrics are for the machine's own collector; nobody else reaches them."""
@@ -54,6 +55,7 @@ class Telemetry:
             buckets=HTTP_BUCKETS,
             registry=self.registry,
         )
+        self.stream = StreamMetrics(self.registry)
         self._counts: dict[str, int] = {}
         self._lag: dict[str, int] = {}
         self._stopped: set[str] = set()

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
@@ -31,14 +32,14 @@ async def write(store, *, writer, count):
 
 
 async def drain(reader):
-    seen = []
+    seen: list[Any] = []
     while page := await reader.pull():
         seen.extend(page)
     return seen
 
 
 async def follow(reader, *, count):
-    seen = []
+    seen: list[Any] = []
     async with asyncio.timeout(60):
         while len(seen) < count:
             seen.extend(await drain(reader))
@@ -74,7 +75,8 @@ async def test_a_reader_that_begins_again_at_its_positions_goes_on_where_it_was(
     store = await store_world.open()
     draw = random.Random(store_world.partitions)
     writing = asyncio.create_task(write(store, writer="a", count=EVENTS))
-    seen, positions = [], None
+    seen: list[Any] = []
+    positions = None
     async with asyncio.timeout(60):
         while len(seen) < EVENTS:
             reader = Subscription(store.log, after=positions, page_max=draw.randint(1, 9))

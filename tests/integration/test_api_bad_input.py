@@ -270,7 +270,7 @@ async def test_an_agreement_is_named_by_its_number(number: str) -> None:
 async def test_a_filter_that_means_nothing_is_refused(query: str) -> None:
     async with house_world() as world:
         await refused(world, 422, "validation", "GET", f"/api/escrows?{query}")
-        await refused(world, 422, "cursor_invalid", "GET", "/api/escrows?after=esc_1")
+        await refused(world, 400, "cursor_invalid", "GET", "/api/escrows?after=esc_1")
 
 
 async def test_unknown_addresses_and_methods_are_problems_too() -> None:
