@@ -304,7 +304,8 @@ async def test_several_streams_of_a_partition_are_read_together_in_order_of_posi
             await store.log.append(item(name, version, event()))
     mine = [names[0], names[3]]
     expected = [each.position for each in await whole(store, 0) if each.stream_id in mine]
-    seen, after = [], 0
+    seen: list[int] = []
+    after = 0
     while page := await store.log.read_streams([*mine, "no-such"], partition=0, after_position=after, limit=3):
         assert {each.stream_id for each in page} <= set(mine) and len(page) <= 3
         seen.extend(each.position for each in page)
