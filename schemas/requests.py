@@ -22,7 +22,8 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=CLAIM_MAX)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339 with an offset."""
 ESCROW_ID = r"^esc_[0-9a-f]{32}\Z"
-CaseIdText = Annotated[str, msgspec.Meta(pattern=r"^case_[0-9a-f]{32}\Z", max_length=37)]
+CASE_ID = r"^case_[0-9a-f]{32}\Z"
+CaseIdText = Annotated[str, msgspec.Meta(pattern=CASE_ID, max_length=37)]
 EscrowIdText = Annotated[str, msgspec.Meta(pattern=ESCROW_ID, max_length=36)]
 
 

@@ -1,4 +1,6 @@
-"""Routes of disputes: a party opens a case, its arbiter decides it."""
+"""Routes of disputes: a party opens a case, its arbiter decides it, and the three of it look at it."""
+
+import re
 
 from aiohttp import web
 
@@ -6,9 +8,14 @@ from actors.sealed import EscrowSecrets
 from domain import commands as c
 from domain.ids import CaseId, EscrowId
 from domain.roles import Role
+from projections.api import Place
+from projections.rows import DisputeRow
 from schemas import requests as r
-from schemas.answers import DisputeDecided, DisputeOpened
+from schemas.answers import CaseShown, DisputeDecided, DisputeOpened, DisputePage
+from schemas.cursor import encode_cursor
 from schemas.sealing import SealedKind
+from service.api import views
+from service.api.asking import check_query, limit_of, open_text, own_writes
 from service.api.door import (
     answer_json,
     body_of,
@@ -22,14 +29,22 @@ from service.api.door import (
     role_in,
     seen,
 )
+from service.auth import Caller
 from service.problems import Refusal
 
 DECIDED = "decided"
+MODEL = "disputes"
+_CASE_ID = re.compile(r.CASE_ID)
 
 
 def routes() -> list[web.RouteDef]:
     """Lists the routes of this module."""
-    return [web.post("/api/disputes/open", open_dispute), web.post("/api/disputes/resolve", resolve_dispute)]
+    return [
+        web.post("/api/disputes/open", open_dispute),
+        web.post("/api/disputes/resolve", resolve_dispute),
+        web.get("/api/disputes/arbiter", list_cases),
+        web.get("/api/disputes/{case_id}", show_case),
+    ]
 
 
 def case_id_of(escrow_id: EscrowId) -> CaseId:
@@ -106,3 +121,62 @@ async def resolve_dispute(request: web.Request) -> web.Response:
         cursor=cursor_of(answer),
     )
     return answer_json(decided)
+
+
+# -- showing -------------------------------------------------------------------------------------------------
+
+
+async def list_cases(request: web.Request) -> web.Response:
+    """Lists the cases in which the caller is the arbiter and that are neither resolved nor closed, newest first."""
+    caller = caller_of(request)
+    check_query(request, dict.fromkeys(("limit", "after", "seen")))
+    models, most = house_of(request).models, limit_of(request)
+    await own_writes(request, MODEL)
+    positions = models.positions(MODEL)  # read first: the rows may only be further
+    found = await models.rows.cases_of(caller.user, after=await _after(request, caller), limit=most + 1)
+    shown = DisputePage(
+        cases=tuple(views.dispute_line(row) for row in found[:most]),
+        next=found[most - 1].case_id if len(found) > most else None,
+        cursor=encode_cursor(positions),
+    )
+    return answer_json(shown)
+
+
+async def show_case(request: web.Request) -> web.Response:
+    """Shows a case to its three; to everybody else, administrators too, it does not exist."""
+    caller = caller_of(request)
+    check_query(request, dict.fromkeys(("seen",)))
+    models = house_of(request).models
+    await own_writes(request, MODEL)
+    positions = models.positions(MODEL)
+    row = await _case(request, request.match_info["case_id"])
+    if row is None or caller.user not in (row.buyer_id, row.vendor_id, row.arbiter_id):
+        raise Refusal("no_such_case")
+    case = views.dispute(row, await _opened(request, row))
+    return answer_json(CaseShown(case=case, messages=(), photos=(), cursor=encode_cursor(positions)))
+
+
+async def _after(request: web.Request, caller: Caller) -> Place | None:
+    after = request.query.get("after")
+    if after is None:
+        return None
+    row = await _case(request, after)
+    if row is None or row.arbiter_id != caller.user:
+        raise Refusal("cursor_invalid", facts={"path": "after"})
+    return Place(row.opened_at, row.case_id)
+
+
+async def _case(request: web.Request, case_id: str) -> DisputeRow | None:
+    if not _CASE_ID.match(case_id):
+        return None
+    return await house_of(request).models.rows.case(CaseId(case_id))
+
+
+async def _opened(request: web.Request, row: DisputeRow) -> views.OpenedCase:
+    sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
+    claims = {
+        Role.BUYER: await open_text(sealing, SealedKind.CLAIM, Role.BUYER, row.buyer_claim),
+        Role.VENDOR: await open_text(sealing, SealedKind.CLAIM, Role.VENDOR, row.vendor_claim),
+    }
+    reason = await open_text(sealing, SealedKind.DECISION_REASON, Role.ARBITER, row.reason)
+    return views.OpenedCase(claims=claims, reason=reason)

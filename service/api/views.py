@@ -25,9 +25,11 @@ from domain.terms import Terms
 from domain.turns import Turn, awaited, turns
 from eventstore.api import Recorded
 from projections.models import outcome_of
-from projections.rows import EscrowRow
+from projections.rows import DisputeRow, EscrowRow, RecoveryRow
 from schemas import answers as a
 from schemas.answers import moment
+
+HOUR_US = 3_600_000_000
 
 
 class OpenedCase(a.Answer, frozen=True, kw_only=True):
@@ -50,6 +52,63 @@ def summary(row: EscrowRow) -> a.EscrowSummary:
         outcome=row.outcome,
         created_at=moment(row.created_at),
         version=row.version,
+    )
+
+
+def dispute_line(row: DisputeRow) -> a.DisputeLine:
+    """Shows one line of an arbiter's list."""
+    return a.DisputeLine(
+        case_id=row.case_id,
+        escrow_id=row.escrow_id,
+        order_id=row.order_id,
+        buyer_id=row.buyer_id,
+        vendor_id=row.vendor_id,
+        amount=row.amount,
+        state=row.state,
+        status=row.status.value,
+        opened_by=row.opened_by.value,
+        opened_at=moment(row.opened_at),
+    )
+
+
+def dispute(row: DisputeRow, opened: OpenedCase) -> a.DisputeCase:
+    """Shows a case with its texts."""
+    return a.DisputeCase(
+        case_id=row.case_id,
+        escrow_id=row.escrow_id,
+        order_id=row.order_id,
+        buyer_id=row.buyer_id,
+        vendor_id=row.vendor_id,
+        arbiter_id=row.arbiter_id,
+        amount=row.amount,
+        state=row.state,
+        status=row.status.value,
+        opened_by=row.opened_by.value,
+        opened_at=moment(row.opened_at),
+        buyer_claim=opened.claims.get(Role.BUYER),
+        vendor_claim=opened.claims.get(Role.VENDOR),
+        decision=row.decision,
+        buyer_share_bp=row.buyer_share_bp,
+        reason=opened.reason,
+        fee_atomic=row.fee_atomic,
+        decided_at=_maybe(row.decided_at),
+        winner_tx_hash=row.winner_tx_hash,
+        # One transaction pays the winner and the arbiter together.
+        arbiter_fee_tx_hash=row.winner_tx_hash if row.fee_atomic else None,
+    )
+
+
+def recovery_case(row: RecoveryRow, *, now: Micros) -> a.RecoveryCase:
+    """Shows one escrow that people must look at."""
+    return a.RecoveryCase(
+        escrow_id=row.escrow_id,
+        order_id=row.order_id,
+        status=row.state,
+        reasons=row.reasons,
+        case_id=row.case_id,
+        hours_stuck=max(0, now - row.active_at) // HOUR_US,
+        active_at=moment(row.active_at),
+        amount=row.amount,
     )
 
 
