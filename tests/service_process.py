@@ -10,11 +10,12 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import structlog
 
-PRELOADED = ["tests.chaos.child", "tests.chaos.loaded", "tests.real.child"]
+PRELOADED = ["tests.chaos.child", "tests.chaos.loaded", "tests.chaos.node_child", "tests.real.child"]
 ENDED_S = 90.0
 STDOUT, STDERR = 1, 2
 
@@ -24,10 +25,7 @@ async def run_process(target: Callable[..., None], *arguments: object, out: Path
 
     Standard output, errors and logs go to the file `out`. Raises `TimeoutError`, the process killed.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_become, args=(out, target, arguments))
-    process.start()
+    process = start_process(target, *arguments, out=out)
     try:
         async with asyncio.timeout(limit_s):
             await _gone(process.sentinel)
@@ -36,6 +34,15 @@ async def run_process(target: Callable[..., None], *arguments: object, out: Path
         process.join()
     assert process.exitcode is not None
     return process.exitcode
+
+
+def start_process(target: Callable[..., None], *arguments: object, out: Path) -> BaseProcess:
+    """Starts a function in a process of its own; the caller kills and joins it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_become, args=(out, target, arguments))
+    process.start()
+    return process
 
 
 async def _gone(sentinel: int) -> None:

@@ -147,7 +147,7 @@ async def running(
         await stack.enter_async_context(here)
         slots = shared_slots(home, world, observer=telemetry.observe_wallet_call)
         built = await _node(stack, settings, store=store, slots=slots, daemon_url=world.daemon_url)
-        yield await _doors(stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url)
+        yield await doors(stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url)
 
 
 async def _world(stack: AsyncExitStack, settings: Settings, *, node: str | None) -> JoinedWorld:
@@ -200,9 +200,10 @@ def node_limits(settings: Settings) -> NodeLimits:
     )
 
 
-async def _doors(
+async def doors(
     stack: AsyncExitStack, settings: Settings, *, node: Node, telemetry: Telemetry, daemon: str
 ) -> Running:
+    """Opens the API and the metrics over a node for as long as the stack lasts."""
     house = House(
         settings=settings,
         store=node.store,
