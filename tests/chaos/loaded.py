@@ -55,7 +55,7 @@ async def open_loaded_store(dsn: str) -> Store:
     return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="node-1")
 
 
-def loaded_node(store: Store) -> Node:
+def _node(store: Store) -> Node:
     """Builds a node whose escrows need no wallets: all their seats are elsewhere."""
     chain = SimChain()
     return Node(
@@ -70,7 +70,7 @@ def loaded_node(store: Store) -> Node:
 
 
 async def _live(load: Load) -> None:
-    node = loaded_node(await open_loaded_store(load.dsn))
+    node = _node(await open_loaded_store(load.dsn))
     await node.start()
     asyncio.get_running_loop().call_later(load.live_s, os.kill, os.getpid(), signal.SIGKILL)
     draw = random.Random(load.seed)

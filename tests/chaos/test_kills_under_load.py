@@ -8,7 +8,11 @@ import pytest
 
 from eventstore.chain import GENESIS, verify_chain
 from eventstore.opening import Store
-from tests.chaos.loaded import ACKNOWLEDGED, Load, loaded_node, open_loaded_store, run
+from projections.differences import differences
+from projections.models import MODELS
+from projections.opening import open_models
+from projections.runner import Runner
+from tests.chaos.loaded import ACKNOWLEDGED, Load, open_loaded_store, run
 from tests.killed_postgres import Database
 from tests.service_process import run_process
 from tests.soak import rounds
@@ -58,6 +62,9 @@ async def _missing(store: Store, acknowledged: list[str]) -> list[str]:
 
 
 async def _models_equal_the_fold(store: Store) -> None:
-    node = loaded_node(store)
-    await node.start()
-    await node.stop()
+    tables, _ = open_models(store)
+    await Runner(store.log, tables).catch_up()
+    behind = {each.model: dict(each.positions) for each in (await tables.progress()).values()}
+    heads = {head.partition: head.position for head in await store.log.heads()}
+    assert behind == dict.fromkeys(MODELS, heads)
+    assert await differences(store.log, tables) == ()
