@@ -1,13 +1,13 @@
 """Compares the live read models with what the log makes of them: for auditors, who trust no table."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
 from domain.ids import EscrowId
 from eventstore.api import EventLog
-from projections.api import CountedRow, ModelTables, Snapshot
+from projections.api import CountedRow, ModelTables
 from projections.feeder import marks_of
 from projections.folds import ESCROW_STREAM, Standing, advance
 from projections.models import MODELS, Model
@@ -16,6 +16,7 @@ from projections.rows import Row
 PAGE = 1_000
 
 Standings = dict[EscrowId, Standing]
+Rows = dict[str, list[Row]]
 Told = Callable[[int, int], None]
 """Told how many events are read, of how many there are."""
 
@@ -41,25 +42,38 @@ async def differences(event_log: EventLog, tables: ModelTables, *, told: Told | 
     found: list[Difference] = []
     done = 0
     for partition in range(event_log.partitions):
-        async with tables.snapshot(partition) as snapshot:
-            found += await _of_partition(event_log, snapshot, partition)
-            done += max(snapshot.positions.values(), default=0)
+        kept = await _kept(tables, partition)
+        found += await _of_partition(event_log, kept, partition)
+        done += max((at for at, _ in kept.values()), default=0)
         if told:
             told(done, max(total, done))
     return tuple(found)
 
 
-async def _of_partition(event_log: EventLog, snapshot: Snapshot, partition: int) -> list[Difference]:
+async def _kept(tables: ModelTables, partition: int) -> Mapping[str, tuple[int, Rows]]:
+    """Reads every live model of a partition, by name: how far it is, and its rows by escrow or mark."""
+    async with tables.snapshot(partition) as snapshot:
+        kept: dict[str, tuple[int, Rows]] = {}
+        for model, position in snapshot.positions.items():
+            if model in MODELS:
+                rows: Rows = {}
+                async for row in snapshot.rows(model):
+                    rows.setdefault(_subject(row), []).append(row)
+                kept[model] = position, rows
+        return kept
+
+
+async def _of_partition(event_log: EventLog, kept: Mapping[str, tuple[int, Rows]], partition: int) -> list[Difference]:
     """Folds up to each checkpoint in turn: models that stand still are compared where they stand."""
     found: list[Difference] = []
     standings: Standings = {}
     reached = 0
-    places = {model: at for model, at in snapshot.positions.items() if model in MODELS}
-    for position in sorted(set(places.values())):
+    for position in sorted({at for at, _ in kept.values()}):
         await _fold(event_log, standings, partition, after=reached, until=position)
         reached = position
-        for name in sorted(model for model, at in places.items() if at == position):
-            found += [each async for each in _compared(MODELS[name], snapshot, standings, partition)]
+        for name in sorted(model for model, (at, _) in kept.items() if at == position):
+            differing = _differ(_made(MODELS[name], standings), kept[name][1])
+            found += [Difference(model=name, partition=partition, subject=each, says=says) for each, says in differing]
     return found
 
 
@@ -75,24 +89,14 @@ async def _fold(event_log: EventLog, standings: Standings, partition: int, *, af
         after = page[-1].position
 
 
-async def _compared(
-    model: Model, snapshot: Snapshot, standings: Standings, partition: int
-) -> AsyncIterator[Difference]:
-    kept: dict[str, list[Row]] = {}
-    async for row in snapshot.rows(model.name):
-        kept.setdefault(_subject(row), []).append(row)
-    for subject, says in _differ(_made(model, standings), kept):
-        yield Difference(model=model.name, partition=partition, subject=subject, says=says)
-
-
-def _made(model: Model, standings: Standings) -> Mapping[str, list[Row]]:
+def _made(model: Model, standings: Standings) -> Rows:
     if model.counted:
         marks = Counter(mark for standing in standings.values() for mark in marks_of(model.rows(standing)))
         return {mark: [CountedRow(escrow_id=EscrowId(""), mark=mark, number=n)] for mark, n in marks.items()}
     return {escrow_id: list(rows) for escrow_id, standing in standings.items() if (rows := model.rows(standing))}
 
 
-def _differ(made: Mapping[str, list[Row]], kept: Mapping[str, list[Row]]) -> Iterator[tuple[str, str]]:
+def _differ(made: Rows, kept: Rows) -> Iterator[tuple[str, str]]:
     for subject in sorted(made.keys() | kept.keys()):
         if subject not in kept:
             yield subject, "missing"

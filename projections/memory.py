@@ -10,10 +10,22 @@ import msgspec
 
 from domain.ids import EscrowId
 from eventstore.memory import MemoryTables
-from projections.api import Batch, Building, CountedRow, Generation, Progress, RebuildUnderWay, Snapshot, Write
+from projections.api import (
+    Batch,
+    Building,
+    CountedRow,
+    Generation,
+    Progress,
+    RebuildUnderWay,
+    RowsRefused,
+    Snapshot,
+    Write,
+)
 from projections.models import MODELS
 from projections.rows import Row
 
+NUL = b"\\u0000"
+"""In JSON: what a text column of Postgres takes as little as this twin."""
 Place = tuple[int, EscrowId]
 """A partition and an escrow in it."""
 
@@ -86,6 +98,8 @@ class MemoryModels:
         moved = [
             write for write in batch.writes if checkpoints.get((write.generation, batch.partition)) == batch.before
         ]
+        if any(NUL in msgspec.json.encode(write.rows) for write in moved):
+            raise RowsRefused("as Postgres refuses it")
         for write in moved:
             checkpoints[write.generation, batch.partition] = batch.after
             self._write(batch.partition, write)

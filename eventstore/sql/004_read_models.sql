@@ -1,8 +1,9 @@
 -- Read models: rows derived from escrows' states, thrown away and rebuilt at will. Runs as thirdkey_owner.
+-- Ids are compared byte by byte, as the service does; pages do not depend on the database's locale.
 -- A rebuilt model lies beside the live one as rows of another generation; one update of `read_models` makes it the live one.
 
 create table read_models (
-    model text primary key,
+    model text collate "C" primary key,
     live integer not null default 1,
     building integer,
     newest integer not null default 1,
@@ -17,7 +18,7 @@ comment on column projection_checkpoints.projection is 'Model and generation, `e
 create table model_escrows (
     generation integer not null,
     partition integer not null,
-    escrow_id text not null,
+    escrow_id text collate "C" not null,
     order_id text not null,
     buyer_id text not null,
     vendor_id text not null,
@@ -42,8 +43,8 @@ create index model_escrows_watched on model_escrows (generation, partition, posi
 create table model_disputes (
     generation integer not null,
     partition integer not null,
-    escrow_id text not null,
-    case_id text not null,
+    escrow_id text collate "C" not null,
+    case_id text collate "C" not null,
     order_id text not null,
     buyer_id text not null,
     vendor_id text not null,
@@ -73,12 +74,12 @@ create index model_disputes_awaited on model_disputes (generation, arbiter_id, o
 create table model_recovery (
     generation integer not null,
     partition integer not null,
-    escrow_id text not null,
+    escrow_id text collate "C" not null,
     order_id text not null,
     state text not null,
     amount bigint not null,
     reasons text[] not null,
-    case_id text,
+    case_id text collate "C",
     active_at bigint not null,
     primary key (generation, partition, escrow_id)
 );
@@ -88,7 +89,7 @@ create index model_recovery_oldest on model_recovery (generation, active_at, esc
 create table model_wallets (
     generation integer not null,
     partition integer not null,
-    escrow_id text not null,
+    escrow_id text collate "C" not null,
     buyer_kind text not null,
     vendor_kind text not null,
     arbiter_kind text not null,
@@ -102,9 +103,9 @@ comment on table model_wallets is 'One row an escrow, a wallet a role: where eac
 create table model_turns (
     generation integer not null,
     partition integer not null,
-    escrow_id text not null,
-    role text not null,
-    kind text not null,
+    escrow_id text collate "C" not null,
+    role text collate "C" not null,
+    kind text collate "C" not null,
     step text not null,
     turn_id text not null,
     since bigint not null,
@@ -118,8 +119,8 @@ create index model_turns_kind on model_turns (generation, kind, escrow_id, role)
 create table model_deadlines (
     generation integer not null,
     partition integer not null,
-    escrow_id text not null,
-    kind text not null,
+    escrow_id text collate "C" not null,
+    kind text collate "C" not null,
     start bigint not null,
     due bigint not null,
     primary key (generation, partition, escrow_id, kind)
@@ -130,7 +131,7 @@ create index model_deadlines_due on model_deadlines (generation, due, escrow_id,
 create table model_stopped (
     generation integer not null,
     partition integer not null,
-    escrow_id text not null,
+    escrow_id text collate "C" not null,
     version integer not null,
     position bigint not null,
     says text not null,
@@ -141,7 +142,7 @@ comment on table model_stopped is 'Escrows with an event that cannot be read or 
 create table model_capacity (
     generation integer not null,
     partition integer not null,
-    mark text not null,
+    mark text collate "C" not null,
     number bigint not null,
     primary key (generation, partition, mark)
 );
