@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -15,8 +16,10 @@ from service.settings import Settings, SettingsWrong, load_settings
 app = App(name="thirdkey", help="Non-custodial Monero escrow: every order in a 2-of-3 multisig wallet.")
 token_app = App(name="token", help="Bearer tokens of the embedded issuer.")
 audit_app = App(name="audit", help="Checks of the log.")
+projections_app = App(name="projections", help="The read models, made from the log.")
 app.command(token_app)
 app.command(audit_app)
+app.command(projections_app)
 
 # What a command needs is imported when it is called: `replay` starts without the HTTP server's modules.
 
@@ -104,11 +107,79 @@ def replay(
 
 
 @audit_app.command(name="verify")
-def audit_verify() -> int:
-    """Checks every hash, every head and every transition of the whole log; exits 1 when anything is wrong."""
+def audit_verify(*, heads: Path | None = None, key: Annotated[tuple[str, ...], Parameter(negative=())] = ()) -> int:
+    """Checks every hash, every head, every transition and every read model; exits 1 when anything is wrong.
+
+    Parameters
+    ----------
+    heads
+        Signed heads kept elsewhere: a heads file, the published heads or a bundle; the service's own file otherwise.
+    key
+        A public key that heads must be signed with, as 64 hex digits or in a file; may be given several times.
+    """
     from service.commands.audit import verify as run
 
-    return asyncio.run(run(_settings()))
+    return asyncio.run(run(_settings(), heads=heads, keys=key))
+
+
+@audit_app.command(name="export")
+def audit_export(escrow_id: str, *, out: Path | None = None, heads: Path | None = None) -> int:
+    """Writes the bundle of an escrow: its events and the proofs that they are in the log.
+
+    Parameters
+    ----------
+    escrow_id
+        The escrow, as the API names it.
+    out
+        The file to write; standard output without it.
+    heads
+        Earlier signed heads: the bundle then shows that the log only grew since.
+    """
+    from service.commands.audit import export as run
+
+    return asyncio.run(run(_settings(), escrow_id, out=out, heads=heads))
+
+
+@audit_app.command(name="check")
+def audit_check(
+    bundle: Path, *, key: Annotated[tuple[str, ...], Parameter(negative=())] = (), heads: Path | None = None
+) -> int:
+    """Checks a bundle offline and tells its story; exits 1 when anything is wrong.
+
+    Parameters
+    ----------
+    bundle
+        The file.
+    key
+        A public key that its heads must be signed with, as 64 hex digits or in a file; may be given several times.
+    heads
+        Signed heads known from earlier: a heads file, the published heads or another bundle. A fork shows here.
+    """
+    from service.commands.audit import check as run
+
+    return run(bundle, keys=key, heads=heads)
+
+
+@projections_app.command(name="list")
+def projections_list() -> int:
+    """Prints each read model's generation, positions and lag, and the escrows that stand still."""
+    from service.commands.projections import show
+
+    return asyncio.run(show(_settings()))
+
+
+@projections_app.command(name="rebuild")
+def projections_rebuild(name: str) -> int:
+    """Builds a read model anew from the log, beside the live one, and swaps it in; the service runs on meanwhile.
+
+    Parameters
+    ----------
+    name
+        The model, as `projections list` names it, or all.
+    """
+    from service.commands.projections import rebuild
+
+    return asyncio.run(rebuild(_settings(), name))
 
 
 def main() -> None:

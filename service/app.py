@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api import commands, disputes, escrows, recovery, stream
+from service.api import commands, disputes, escrows, heads, recovery, stream
 from service.api.door import CORRELATION_HEADER, CREATOR, HOUSE, TOKENS, house_of
 from service.auth import TokenReader
 from service.creation import Creator
@@ -31,7 +31,8 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     app[CREATOR] = Creator(house)
     app[TELEMETRY] = telemetry or Telemetry()
     _add_stream(app, house)
-    for part in (escrows, commands, disputes, recovery, stream):
+    heads.install(app, house)
+    for part in (escrows, commands, disputes, recovery, heads, stream):
         app.router.add_routes(part.routes())
     return app
 
@@ -59,7 +60,7 @@ async def _around(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as error:
         answer = _as_problem(request, error)
     answer.headers[CORRELATION_HEADER] = correlation_id
-    answer.headers["Cache-Control"] = "no-store"
+    answer.headers.setdefault("Cache-Control", "no-store")
     answer.headers["X-Content-Type-Options"] = "nosniff"
     _note(request, answer.status, seconds=time.monotonic() - started)
     return answer

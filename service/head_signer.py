@@ -8,11 +8,10 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from domain.deadlines import MICROS
-from eventstore.api import Head, Lease
+from eventstore.api import EventLog, Head, Lease, Leases
 from eventstore.chain import GENESIS, ChainBroken, verify_chain
-from eventstore.heads import GrowingHead, SignedHead, duty_lease_name, sign_head, signature_holds
+from eventstore.heads import GrowingHead, HeadStore, SignedHead, duty_lease_name, sign_head, signature_holds
 from eventstore.merkle import Frontier
-from eventstore.opening import Store
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +44,22 @@ class Now(Protocol):
     def now(self) -> int: ...
 
 
+class HeadPlace(Protocol):
+    """Where heads are signed: a log, what is kept of it, and who asks; a `Store` is one."""
+
+    @property
+    def log(self) -> EventLog: ...
+
+    @property
+    def heads(self) -> HeadStore: ...
+
+    @property
+    def duty_leases(self) -> Leases: ...
+
+    @property
+    def node_id(self) -> str: ...
+
+
 class HeadSigner:
     """Signs for one node. A partition whose signed head is lost is never signed again: `alarms` says why.
 
@@ -54,7 +69,7 @@ class HeadSigner:
 
     def __init__(
         self,
-        store: Store,
+        store: HeadPlace,
         key: Ed25519PrivateKey,
         *,
         clock: Now,

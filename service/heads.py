@@ -1,8 +1,12 @@
 """Keeps the signed heads of one node: signs when it is due, writes heads outside the database, and tells of them."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,12 +18,43 @@ from eventstore.opening import Store
 from schemas.heads import HEADS_FORMAT, HeadRecord, PublishedHeads
 from service.head_signer import HeadLimits, HeadSigner, Now
 from service.heads_file import HeadsFile, record_of
+from service.house import House
+from service.keys import head_key
 
 log = structlog.get_logger(__name__)
 
 PAGE = 1_000
+HEAD_MESSAGE = "signed_head"
+"""How the stream calls it when a head was signed."""
 Announce = Callable[[HeadRecord], None]
 """Told each new head once, in the order of its partition."""
+
+
+@asynccontextmanager
+async def kept_heads(
+    house: House, *, file: Path, announce: Callable[[str, dict[str, Any]], None]
+) -> AsyncIterator["HeadKeeper"]:
+    """Keeps a node's heads for as long as the block lasts; tells `announce` of each as (type, data).
+
+    Raises `KeyFileWrong`, `HeadsUnreadable`, `OSError`.
+    """
+    settings = house.settings
+    keeper = HeadKeeper(
+        house.store,
+        head_key(settings),
+        clock=house.clock,
+        file=HeadsFile(file),
+        problems=house.problems,
+        limits=HeadLimits(interval_s=settings.head_interval_s, events_max=settings.head_events_max),
+        announce=lambda record: announce(HEAD_MESSAGE, msgspec.to_builtins(record)),
+    )
+    task = asyncio.get_running_loop().create_task(keeper.run(), name="head-keeper")
+    task.add_done_callback(keeper.ended)
+    try:
+        yield keeper
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class HeadKeeper:
@@ -71,6 +106,12 @@ class HeadKeeper:
             if partition not in self._told:
                 self._told.add(partition)
                 self._problems.append(f"partition {partition} is not signed any more: {reason}")
+
+    def ended(self, task: "asyncio.Task[None]") -> None:
+        """Makes it an operator's problem when `run` ended by itself."""
+        if not task.cancelled() and (failure := task.exception()):
+            log.error("node_part_ended", part=task.get_name(), exc_info=failure)
+            self._problems.append(f"{task.get_name()} ended: {type(failure).__name__}")
 
     async def _make_known(self) -> None:
         for partition, newest in (await self._store.heads.newest()).items():

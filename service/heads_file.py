@@ -56,9 +56,9 @@ class HeadsFile:
             return file.read(1) == b"\n"
 
 
-def heads_path(settings: Settings) -> Path:
-    """Names the service's own heads file."""
-    return settings.heads_file or settings.thirdkey_home / HEADS_NAME
+def heads_path(settings: Settings, *, home: Path | None = None) -> Path:
+    """Names the heads file of the service, or of the node whose own folder is `home`."""
+    return settings.heads_file or (home or settings.thirdkey_home) / HEADS_NAME
 
 
 def record_of(head: SignedHead) -> HeadRecord:

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import msgspec
@@ -23,6 +24,7 @@ from eventstore.api import LogUnavailable, SealBroken
 from eventstore.embedded_os import EmbeddedFailed
 from eventstore.migrations import DatabaseNewer, MigrationChanged, PartitionsFixed, RolesMissing
 from eventstore.opening import Store, StoreUnsafe, open_store
+from service.api.stream import HUB
 from service.app import make_app
 from service.auth import Right, issue_token
 from service.embedded import (
@@ -36,6 +38,8 @@ from service.embedded import (
     node_id,
     shared_slots,
 )
+from service.heads import HeadMetrics, kept_heads
+from service.heads_file import HeadsUnreadable, heads_path
 from service.house import House
 from service.keys import KeyFileWrong, encryption_key, issuer_key
 from service.logs import configure_logs
@@ -108,7 +112,7 @@ class SettingsUnsupported(Exception):
 CANNOT_SERVE = (
     *(FolderInUse, SettingsUnsupported, KeyFileWrong, ProgramFailed, EmbeddedFailed, LogUnavailable, StoreUnsafe),
     *(DatabaseNewer, MigrationChanged, PartitionsFixed, RolesMissing, asyncpg.PostgresError, asyncpg.InterfaceError),
-    *(SealBroken, NoWorld, NameTaken),
+    *(SealBroken, NoWorld, NameTaken, HeadsUnreadable),
     OSError,  # a port in use, a database that is not there
 )
 """What an operator can mend; anything else shows where it came from."""
@@ -147,7 +151,8 @@ async def running(
         await stack.enter_async_context(here)
         slots = shared_slots(home, world, observer=telemetry.observe_wallet_call)
         built = await _node(stack, settings, store=store, slots=slots, daemon_url=world.daemon_url)
-        yield await doors(stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url)
+        heads = heads_path(settings, home=node_home(home, node))
+        yield await doors(stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url, heads_file=heads)
 
 
 async def _world(stack: AsyncExitStack, settings: Settings, *, node: str | None) -> JoinedWorld:
@@ -201,9 +206,15 @@ def node_limits(settings: Settings) -> NodeLimits:
 
 
 async def doors(
-    stack: AsyncExitStack, settings: Settings, *, node: Node, telemetry: Telemetry, daemon: str
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    node: Node,
+    telemetry: Telemetry,
+    daemon: str,
+    heads_file: Path | None = None,
 ) -> Running:
-    """Opens the API and the metrics over a node for as long as the stack lasts."""
+    """Opens the API and the metrics over a node for as long as the stack lasts; without a heads file it signs none."""
     house = House(
         settings=settings,
         store=node.store,
@@ -220,6 +231,9 @@ async def doors(
     runner = web.AppRunner(make_app(house, telemetry=telemetry), access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+    if heads_file is not None:
+        keeper = await stack.enter_async_context(kept_heads(house, file=heads_file, announce=app[HUB].announce))
+        telemetry.registry.register(HeadMetrics(keeper))
     await web.TCPSite(runner, settings.server_host, settings.server_port).start()
     return Running(
         api=f"http://{settings.server_host}:{runner.addresses[0][1]}",
