@@ -22,6 +22,8 @@ from eventstore.plan import Known, Plan, assumed, plan_group
 
 COMMIT_ATTEMPTS_MAX = 100
 """How often a group is judged anew because other nodes moved the head first, before its callers are told to wait."""
+RIVAL_GROUPS = 8
+"""How many groups in a row find the head where this node left it before the next one is written without looking."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,10 +42,10 @@ class GroupWriter(Protocol):
     async def known(self, partition: int, items: Sequence[Append]) -> Known:
         """Reads what the items are judged by, all in one snapshot."""
 
-    async def write(self, plan: Plan) -> Sequence[int] | None:
+    async def write(self, plan: Plan) -> int | None:
         """Writes a plan whole or not at all.
 
-        Returns the `recorded_at` of its events in order, or None when something is no longer as the plan knew it.
+        Returns the `recorded_at` of its events, or None when something is no longer as the plan knew it.
         """
 
 
@@ -57,12 +59,18 @@ class Appender:
         partition: int,
         queue_max: int,
         group_max: int,
+        versions_max: int,
         on_commit: Callable[[], None],
     ) -> None:
         self._writer, self._partition, self._on_commit = writer, partition, on_commit
-        self._queue_max, self._group_max = queue_max, group_max
+        self._queue_max, self._group_max, self._versions_max = queue_max, group_max, versions_max
         self._waiting: deque[_Waiting] = deque()
         self._head: Head | None = None
+        """Where the last call left it; None when that is not known."""
+        self._versions: dict[str, int] = {}
+        """Of streams at this head: right as long as it is, for whoever appends moves it."""
+        self._rivals = 0
+        """For how many groups more the head is looked at first, because another node moves it too."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -100,7 +108,8 @@ class Appender:
             finally:
                 # Only a cancelled task leaves somebody without an answer here.
                 for waiting in group:
-                    waiting.fail(waiting.unknown())
+                    if not waiting.answer.done():
+                        waiting.fail(waiting.unknown())
 
     def _next_group(self) -> "list[_Waiting]":
         group: list[_Waiting] = []
@@ -132,18 +141,41 @@ class Appender:
                 waiting.succeed(outcome)
 
     async def _commit(self, items: Sequence[Append]) -> Sequence[Outcome]:
-        head, self._head = self._head, None
-        known = assumed(items, head=head) if head else await self._writer.known(self._partition, items)
+        plan = await self._first_plan(items)
         for _ in range(COMMIT_ATTEMPTS_MAX):
-            plan = plan_group(items, known, new_salt=_new_salt)
-            recorded_at = await self._writer.write(plan) if plan.receipts else ()
+            recorded_at = await self._writer.write(plan) if plan.receipts else 0
             if recorded_at is not None:
-                self._head = plan.head
+                self._remember(plan)
                 if plan.receipts:
                     self._on_commit()
                 return plan.answers(recorded_at)
-            known = await self._writer.known(self._partition, items)
+            plan = await self._plan(items, seen=plan.known.head)
         raise LogBusy("other nodes kept moving the head")
+
+    async def _first_plan(self, items: Sequence[Append]) -> Plan:
+        """Judges a group by its own word and what is remembered; a refusal only by what the database says."""
+        head, self._head = self._head, None
+        if head is not None and not self._rivals:
+            plan = plan_group(items, assumed(items, head=head, versions=self._versions), new_salt=_new_salt)
+            if not plan.refuses:
+                return plan
+        return await self._plan(items, seen=head)
+
+    async def _plan(self, items: Sequence[Append], *, seen: Head | None) -> Plan:
+        """Judges a group by what the database says; `seen` is where this node believes the head to be."""
+        known = await self._writer.known(self._partition, items)
+        if known.head == seen:
+            self._rivals = max(self._rivals - 1, 0)
+        else:
+            self._versions.clear()
+            self._rivals = RIVAL_GROUPS if seen is not None else self._rivals
+        return plan_group(items, known, new_salt=_new_salt)
+
+    def _remember(self, plan: Plan) -> None:
+        self._head = plan.head
+        self._versions.update(plan.versions)
+        if len(self._versions) > self._versions_max:
+            self._versions = dict(plan.versions)
 
     def _fail(self, group: "list[_Waiting]", error_of: "Callable[[_Waiting], Exception]") -> None:
         _log.warning("append failed partition=%d items=%d", self._partition, len(group))

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable
 from hashlib import sha256
+from struct import Struct
 
 from eventstore.api import NewEvent, Recorded
 
 GENESIS = bytes(32)
 """What stands in for the chain before a partition's first event."""
 SALT_BYTES = 16
+
+
+_length = Struct(">I").pack
 
 
 class ChainBroken(Exception):
@@ -19,7 +23,14 @@ class ChainBroken(Exception):
 
 
 def leaf_of(
-    event: NewEvent, *, partition: int, position: int, stream_id: str, version: int, command_id: str, salt: bytes
+    event: NewEvent | Recorded,
+    *,
+    partition: int,
+    position: int,
+    stream_id: str,
+    version: int,
+    command_id: str,
+    salt: bytes,
 ) -> bytes:
     """Hashes one event with its place.
 
@@ -27,19 +38,13 @@ def leaf_of(
     version, command id, `occurred_at` in microseconds, meta, body: each as its length in 4 bytes (big-endian) and its
     bytes. Numbers are written in decimal ASCII, text in UTF-8. `recorded_at` is no part of it.
     """
-    fields = (
-        b"%d" % partition,
-        b"%d" % position,
-        stream_id.encode(),
-        b"%d" % version,
-        event.type.encode(),
-        b"%d" % event.schema_version,
-        command_id.encode(),
-        b"%d" % event.occurred_at,
-        event.meta,
-        event.body,
-    )
-    return sha256(salt + b"".join(len(field).to_bytes(4) + field for field in fields)).digest()
+    a, b, d, f = b"%d" % partition, b"%d" % position, b"%d" % version, b"%d" % event.schema_version
+    c, e, g, h = stream_id.encode(), event.type.encode(), command_id.encode(), b"%d" % event.occurred_at
+    i, j, n = event.meta, event.body, _length
+    # Spelled out: a loop over the fields took half as long again, and every event passes here at each verified read.
+    place = (n(len(a)), a, n(len(b)), b, n(len(c)), c, n(len(d)), d)
+    content = (n(len(e)), e, n(len(f)), f, n(len(g)), g, n(len(h)), h, n(len(i)), i, n(len(j)), j)
+    return sha256(b"".join((salt, *place, *content))).digest()
 
 
 def next_chain(previous: bytes, leaf: bytes) -> bytes:
@@ -65,15 +70,8 @@ def verify_chain(previous: bytes, events: Iterable[Recorded]) -> bytes:
 
 
 def _checked_leaf(event: Recorded) -> bytes:
-    new = NewEvent(
-        type=event.type,
-        schema_version=event.schema_version,
-        occurred_at=event.occurred_at,
-        meta=event.meta,
-        body=event.body,
-    )
     leaf = leaf_of(
-        new,
+        event,
         partition=event.partition,
         position=event.position,
         stream_id=event.stream_id,

@@ -1,8 +1,10 @@
 """What every log built on grouped appends shares: partitions, appenders, wakes."""
 
 import logging
+import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import sha256
 
 import msgspec
@@ -10,6 +12,10 @@ import msgspec
 from eventstore.api import Append, Outcome, Wake
 from eventstore.appender import Appender, GroupWriter
 
+PLACES_MAX = 65_536
+"""Streams whose partition is remembered in a process."""
+
+_COMMAND_ID = re.compile(r"[0-9a-f]{64}").fullmatch
 _log = logging.getLogger(__name__)
 
 
@@ -20,6 +26,8 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Appends waiting per partition; beyond it `LogBusy`."""
     append_group_max: int = 256
     """Appends written in one call."""
+    append_versions_max: int = 16_384
+    """Streams per partition whose version is remembered from one call to the next; the others are looked up."""
     append_timeout_s: float = 10.0
     """How long one call may take before its outcome counts as unknown."""
     lock_timeout_s: float = 3.0
@@ -38,6 +46,7 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long an unwrapped key is used before it is read again: one shredded elsewhere opens here no longer."""
 
 
+@lru_cache(maxsize=PLACES_MAX)
 def partition_of(stream_id: str, *, partitions: int) -> int:
     """Spreads streams evenly: the first 8 bytes of the id's sha256, big-endian, modulo the number of partitions."""
     return int.from_bytes(sha256(stream_id.encode()).digest()[:8]) % partitions
@@ -64,6 +73,7 @@ class GroupedLog:
                 partition=partition,
                 queue_max=limits.append_queue_max,
                 group_max=limits.append_group_max,
+                versions_max=limits.append_versions_max,
                 on_commit=self._committed,
             )
             for partition in range(partitions)
@@ -118,7 +128,7 @@ class GroupedLog:
     def _check(self, item: Append, *, partition: int) -> None:
         if not item.stream_id or item.expected_version < 0:
             raise ValueError("an append needs a stream and a version of 0 or more")
-        if len(item.command_id) != 64 or set(item.command_id) - set("0123456789abcdef"):
+        if not _COMMAND_ID(item.command_id):
             raise ValueError("a command id is 64 hex digits")
         if item.fence is not None and self.partition_of(stream_of_seat(item.fence.seat)) != partition:
             raise ValueError("a fence guards streams of its seat's partition only")

@@ -156,7 +156,7 @@ class _MemoryWriter:
             receipts={key: tables.receipts[key] for key in keys if key in tables.receipts},
         )
 
-    async def write(self, plan: Plan) -> Sequence[int] | None:
+    async def write(self, plan: Plan) -> int | None:
         await self.open.wait()
         await asyncio.sleep(0)
         fault = self.faults.pop(0) if self.faults else None
@@ -164,30 +164,29 @@ class _MemoryWriter:
             raise LogUnavailable("as told")
         if fault is Fault.LOST_BEFORE_WRITE:
             raise AnswerLost("as told")
-        if fault is Fault.CRASH or any("\0" in event.type for event in plan.events):
+        if fault is Fault.CRASH or any("\0" in event.type for event in plan.events(0)):
             raise RuntimeError("the group cannot be written")
-        recorded_at = self._write(plan) if self._still(plan.known, plan.fresh) else None
+        recorded_at = self._write(plan) if self._still(plan) else None
         if fault is Fault.LOST_AFTER_WRITE:
             raise AnswerLost("as told")
         return recorded_at
 
-    def _still(self, known: Known, fresh: Sequence[CommandKey]) -> bool:
-        tables = self._tables
+    def _still(self, plan: Plan) -> bool:
+        tables, known = self._tables, plan.known
         return (
             tables.head(known.head.partition) == known.head
-            and all(len(tables.streams.get(stream, ())) == version for stream, version in known.versions.items())
+            and all(len(tables.streams.get(stream, ())) == version for stream, version in known.assumed.items())
             and all(tables.fence(seat) == fence for seat, fence in known.fences.items())
-            and not any(key in tables.receipts for key in fresh)
+            and not any((r.stream_id, r.command_id) in tables.receipts for r in plan.receipts)
         )
 
-    def _write(self, plan: Plan) -> Sequence[int]:
+    def _write(self, plan: Plan) -> int:
         now = self._tables.clock()
-        for placed in plan.events:
-            event = msgspec.structs.replace(placed, recorded_at=now)
+        for event in plan.events(now):
             self._tables.events[event.partition].append(event)
             self._tables.streams.setdefault(event.stream_id, []).append(event)
         self._tables.receipts.update(((r.stream_id, r.command_id), r) for r in plan.receipts)
-        return [now] * len(plan.events)
+        return now
 
 
 class MemoryLeases:

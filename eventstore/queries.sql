@@ -1,8 +1,11 @@
 -- name: append_group
--- Appends a group in one call: moves the head if it is where the caller last saw it and every assumption holds.
--- No row back: the head moved, or a version, receipt or fence is not as assumed; nothing was written then.
+-- Appends a group in one call: moves the head if it is where the caller last saw it and every assumption holds, and
+-- gives the time of it back, taken under the head's lock.
+-- No row back: the head moved, or a version or fence is not as assumed; nothing was written then. A command that has its
+-- receipt already violates the receipts' key, and nothing was written either.
 -- The snapshot's versions are exact: whoever appended after it was taken moved the head, and the update finds that out
--- (it reads the row again after waiting for its lock). Fences do not move the head, so their rows are locked and read anew.
+-- (it reads the row again after waiting for its lock). For the same reason only those versions are checked here that the
+-- caller does not know by this very head. Fences do not move the head, so their rows are locked and read anew.
 with settings as materialized (
     select set_config('lock_timeout', $2, true) as lock_timeout,
         set_config('idle_in_transaction_session_timeout', $3, true) as idle_timeout
@@ -10,7 +13,7 @@ with settings as materialized (
 leased as materialized (
     select l.name, l.fence
     from seat_leases l, settings s
-    where l.partition = $1 and l.name = any ($12::text[]) and s.lock_timeout is not null
+    where l.partition = $1 and l.name = any ($10::text[]) and s.lock_timeout is not null
     for share of l
 ),
 refused as materialized (
@@ -23,15 +26,7 @@ refused as materialized (
     ), 0)
     union all
     select 1
-    from unnest($10::text[], $11::text[]) as command (stream_id, command_id)
-    -- A scalar, not `exists`: that becomes a join, planned on an empty table as a scan of every receipt there is.
-    where (
-        select r.version from command_receipts r
-        where r.partition = $1 and r.stream_id = command.stream_id and r.command_id = command.command_id
-    ) is not null
-    union all
-    select 1
-    from unnest($12::text[], $13::bigint[]) as claim (name, fence)
+    from unnest($10::text[], $11::bigint[]) as claim (name, fence)
     left join leased on leased.name = claim.name
     where coalesce(leased.fence, 0) <> claim.fence
 ),
@@ -40,29 +35,21 @@ head as (
     from settings s
     where h.partition = $1 and h.position = $4 and h.chain = $5
         and s.lock_timeout is not null and not exists (select from refused)
-    returning h.position
+    returning clock_timestamp() as recorded_at
 ),
 receipts as (
-    insert into command_receipts (partition, stream_id, command_id, body_hash, outcome, version, position)
-    select $1, r.stream_id, r.command_id, r.body_hash, r.outcome, r.version, r.position
-    from unnest($14::text[], $15::text[], $16::text[], $17::bytea[], $18::integer[], $19::bigint[])
-        as r (stream_id, command_id, body_hash, outcome, version, position)
-    where exists (select from head)
+    insert into command_receipts (partition, stream_id, command_id, body_hash, outcome, version, position, recorded_at)
+    select $1, r.stream_id, r.command_id, r.body_hash, r.outcome, r.version, r.position, head.recorded_at
+    from head, unnest($12::appended_receipt[]) as r
 ),
 written as (
     insert into events (partition, position, stream_id, version, type, schema_version, command_id, occurred_at,
-        meta, body, salt, leaf, chain)
+        recorded_at, meta, body, salt, leaf, chain)
     select $1, e.position, e.stream_id, e.version, e.type, e.schema_version, e.command_id, e.occurred_at,
-        e.meta, e.body, e.salt, e.leaf, e.chain
-    from unnest($20::bigint[], $21::text[], $22::integer[], $23::text[], $24::integer[], $25::text[], $26::bigint[],
-        $27::bytea[], $28::bytea[], $29::bytea[], $30::bytea[], $31::bytea[])
-        as e (position, stream_id, version, type, schema_version, command_id, occurred_at, meta, body, salt, leaf, chain)
-    where exists (select from head)
-    returning position, recorded_at
+        head.recorded_at, e.meta, e.body, e.salt, e.leaf, e.chain
+    from head, unnest($13::appended_event[]) as e
 )
-select w.position, (extract(epoch from w.recorded_at) * 1000000)::bigint as recorded_at
-from head left join written w on true
-order by w.position;
+select (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at from head;
 
 -- name: known
 -- Reads in one snapshot what a group is judged by: head, stream versions, fences, and which commands have receipts.
