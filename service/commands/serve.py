@@ -228,7 +228,8 @@ async def doors(
         house, port=settings.metrics_port, slots=node.slot_counts, actors=node.directory.counts
     )
     stack.push_async_callback(metrics.close)
-    runner = web.AppRunner(make_app(house, telemetry=telemetry), access_log=None)
+    app = make_app(house, telemetry=telemetry)
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     if heads_file is not None:
