@@ -1,5 +1,7 @@
 """The route of the stream: `GET /api/stream`, a WebSocket."""
 
+from socket import SO_SNDBUF, SOL_SOCKET
+
 from aiohttp import web
 
 from eventstore.api import EventLog
@@ -20,7 +22,7 @@ PROTOCOL = "thirdkey.v1"
 BEARER = "bearer."
 BEGINNING = ("", "0")
 WRITER_LIMIT = 65_536
-"""Bytes in a socket's own buffer before its sender waits."""
+"""Bytes in a socket's own buffer before its sender waits, and in the kernel's, which otherwise grows to megabytes."""
 MESSAGE_MAX = 4_096
 """Bytes of a message from the other side; none is expected."""
 
@@ -71,8 +73,15 @@ async def stream(request: web.Request) -> web.StreamResponse:
     hub = request.app[HUB]
     with hub.room_for(caller.user):
         await socket.prepare(request)
+        _bound_buffer(socket)
         await hub.serve(socket, caller, after=after, abort=lambda: _abort(request))
     return socket
+
+
+def _bound_buffer(socket: web.WebSocketResponse) -> None:
+    plain = socket.get_extra_info("socket")
+    if plain is not None:
+        plain.setsockopt(SOL_SOCKET, SO_SNDBUF, WRITER_LIMIT)
 
 
 def _abort(request: web.Request) -> None:

@@ -94,6 +94,7 @@ class Session:
         self._expires_at = caller.expires_s * 1_000_000
         self._queue: deque[Outgoing] = deque()
         self._behind = self._beat_due = True
+        self._ping_due = False
         self._woken = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._sending_since: float | None = None
@@ -130,7 +131,7 @@ class Session:
         elif self._pinged_at is not None and now - self._pinged_at >= self._limits.slow_s:
             self.end(Ending.SILENT)
         elif now - self._sent_at >= self._limits.heartbeat_s:
-            self._beat_due = True
+            self._beat_due = self._ping_due = True
             self._woken.set()
 
     async def run(self) -> None:
@@ -186,8 +187,9 @@ class Session:
         self._beat_due = False
         place = tuple(map(max, self.place, self._feed.place))
         await self._send(other_message(HEARTBEAT, place=place, at=Micros(self._clock.now()), data={}))
-        self._pinged_at = self._pinged_at or time.monotonic()
-        await self._socket.ping()
+        if self._ping_due:
+            self._ping_due, self._pinged_at = False, self._pinged_at or time.monotonic()
+            await self._socket.ping()
 
     async def _read(self) -> None:
         """Takes what the other side sends: signs of life, and nothing else that matters here."""
