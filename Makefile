@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup setup-dev demo demo-dispute serve test check format lock bench-setup soak clean
+.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-setup soak clean
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ demo-dispute: setup ## plays one escrow through a dispute to a refund
 
 serve: setup ## leaves the service running on its embedded defaults
 	@$(thirdkey) serve
+
+serve-nodes: setup-dev ## leaves three nodes and HAProxy running on one world
+	@ops/haproxy/serve-nodes.sh
 
 test: setup-dev ## all checks and all tests
 	@$(MAKE) check

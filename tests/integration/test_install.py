@@ -49,6 +49,7 @@ class Machine:
     def has_monero(self) -> None:
         self.program("monerod", "")
         self.program("monero-wallet-rpc", "")
+        self.program("haproxy", "")
 
     def has_apt(self, *, lists: bool) -> None:
         """An apt whose install brings Monero's programs, at once or only after an update."""
@@ -148,6 +149,14 @@ def test_without_apt_it_says_what_the_machine_needs(machine: Machine):
 
 def test_the_checks_need_no_monero(machine: Machine):
     assert machine.install("--system", "--no-monero").returncode == 0
+
+
+def test_without_haproxy_the_tests_are_installed_all_the_same(machine: Machine):
+    machine.has_monero()
+    (machine.path / "haproxy").unlink()
+    machine.program("id", "echo 0")
+    machine.program("apt-get", "exit 100")
+    assert machine.install("--dev", "--system").returncode == 0
 
 
 def test_an_unknown_option_is_refused(machine: Machine):
