@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-setup soak clean
+.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-log bench-setup soak clean
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ format: ## formats the code and mends what can be mended without thought
 lock: ## makes both locks again from pyproject.toml
 	@ops/install.sh --dev --no-monero
 	ops/lock.sh $(UPGRADE)
+
+bench-log: setup-dev ## sets the append beside a plain INSERT, a bare batch and the package eventsourcing
+	@$(python) -m ops.bench.log
 
 bench-setup: setup ## times one real set-up against a bare script of the same wallet calls
 	@$(python) -m ops.bench.setup

@@ -34,6 +34,11 @@ def at_most(value: float, bound: float) -> Reached:
     return Reached(round(value, 4), bound, value <= bound)
 
 
+def at_least(value: float, bound: float) -> Reached:
+    """Judges a figure that must not fall below its bound."""
+    return Reached(round(value, 4), bound, value >= bound)
+
+
 def finish(
     bench: str, *, figures: Mapping[str, object], ratios: Mapping[str, float], reached: Mapping[str, Reached]
 ) -> None:
