@@ -7,6 +7,7 @@ import signal
 from itertools import count
 from pathlib import Path
 
+import asyncpg
 import msgspec
 
 from actors.clock import SystemClock
@@ -31,6 +32,8 @@ CUSTOMERS = 16
 ACKNOWLEDGED = "acknowledged"
 LATER = (LogUnavailable, LogBusy, OutcomeUnknown, AskTimeout, MailboxFull)
 """What a customer is answered while the database is down: they try again with the same command."""
+
+DOWN = (LogUnavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,9 +73,12 @@ def _node(store: Store) -> Node:
 
 
 async def _live(load: Load) -> None:
-    node = _node(await open_loaded_store(load.dsn))
-    await node.start()
     asyncio.get_running_loop().call_later(load.live_s, os.kill, os.getpid(), signal.SIGKILL)
+    try:
+        node = _node(await open_loaded_store(load.dsn))
+        await node.start()
+    except DOWN:
+        os.kill(os.getpid(), signal.SIGKILL)  # a service does not start without its database: this life is over
     draw = random.Random(load.seed)
     await asyncio.gather(*(_customer(node, load, f"{load.seed}_{n}", draw.random()) for n in range(CUSTOMERS)))
 
