@@ -1,6 +1,6 @@
 """Shows escrows what the chain holds of them, and remembers when our own daemon was down."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -57,6 +57,11 @@ class ChainWatcher:
         self._down_since: Micros | None = None
 
     @property
+    def watched(self) -> Collection[EscrowId]:
+        """The escrows whose address is watched."""
+        return self._watched.keys()
+
+    @property
     def daemon_up(self) -> bool:
         """Whether the last look got an answer."""
         return self._down_since is None
@@ -104,7 +109,10 @@ class ChainWatcher:
             try:
                 state = await self._desk.state(escrow_id)
                 assert state is not None
-                self._watched[escrow_id] = await self._target(escrow_id, state)
+                if state.core.shredded_at is None:
+                    self._watched[escrow_id] = await self._target(escrow_id, state)
+                else:  # its view key is gone for good: what is paid to its address from now on, nobody here sees
+                    self._watched.pop(escrow_id, None)
                 del self._to_read[escrow_id]
             except Exception as broken:  # what is wrong with one escrow must not blind the others
                 self._to_read[escrow_id] = error = type(broken).__name__

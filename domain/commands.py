@@ -260,12 +260,19 @@ class NoteRecovery(Command, frozen=True, kw_only=True):
     notes: Sealed
 
 
+class ShredKey(Command, frozen=True, kw_only=True):
+    """An administrator asks for the escrow's secrets to be made unreadable; `retention_days` is the operator's."""
+
+    by: UserId
+    retention_days: int
+
+
 AnyCommand = (
     CreateEscrow | SetPayoutAddress | ConsentAddress | CancelEscrow | Ship | ConfirmDelivery | GrantRefund
     | OpenDispute | AddClaim | ReviewDispute | ResolveDispute
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
     | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
     | GiveExport | GiveProposal | GiveSignature | ReportBroadcast | AbandonEpoch
-    | ObserveChain | PassTime | RetryTransaction | NoteRecovery
+    | ObserveChain | PassTime | RetryTransaction | NoteRecovery | ShredKey
 )  # fmt: skip
 """The closed set of commands."""

@@ -11,7 +11,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from domain import commands as c
-from domain import deadlines, dispute, ledger, people, recovery, setup, signing
+from domain import deadlines, dispute, ledger, people, recovery, setup, shredding, signing
 from domain import events as e
 from domain.commands import AnyCommand
 from domain.events import AnyEvent
@@ -47,6 +47,8 @@ def decide(state: Escrow | None, command: AnyCommand) -> Decision:
         return _create(command) if state is None else Refused("escrow_exists")
     if state is None:
         return Refused("no_such_escrow")
+    if state.core.shredded_at is not None and not isinstance(command, c.ShredKey):
+        return Refused("secrets_shredded")
     later = replace(command, at=max(command.at, state.core.last_at))
     decided = _rule(state, later)
     if isinstance(decided, Refused):
@@ -102,6 +104,8 @@ def _rule(state: Escrow, command: AnyCommand) -> list[AnyEvent] | Refused:
             return recovery.retry(state, command)
         case c.NoteRecovery():
             return recovery.note(state, command)
+        case c.ShredKey():
+            return shredding.shred(state, command)
         case _:
             return _seat_rule(state, command)
 

@@ -251,7 +251,7 @@ class DisputeClosed(Event, frozen=True, kw_only=True):
     """`agreed` or `paid_otherwise`."""
 
 
-# -- time and recovery ---------------------------------------------------------------------------------------
+# -- time, recovery, the end of retention ---------------------------------------------------------------------
 
 
 class ReminderDue(Event, frozen=True, kw_only=True):
@@ -299,6 +299,14 @@ class RecoveryActionTaken(Event, frozen=True, kw_only=True):
     notes: Sealed
 
 
+class KeyShredded(Event, frozen=True, kw_only=True):
+    """The escrow's secrets are unreadable for good; wallets keep theirs, since their address can be paid for ever."""
+
+    by: UserId
+    retention_days: int
+    """What the operator had promised to keep them for, counted from the last that happened."""
+
+
 AnyEvent = (
     EscrowCreated | PayoutAddressSet | AddressChangeProposed | AddressChangeAgreed | Cancelled
     | SeatJoined | SetupStarted | WalletClaimed | CallIntended | TurnFailed | SetupMessageGiven
@@ -310,7 +318,7 @@ AnyEvent = (
     | ExportGiven | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed | PayoutSigned
     | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ReminderDue | StuckStageReached | ManualRecoveryRequired
-    | RecoveryItemOpened | RecoveryItemClosed | RecoveryActionTaken
+    | RecoveryItemOpened | RecoveryItemClosed | RecoveryActionTaken | KeyShredded
 )  # fmt: skip
 """The closed set of events of an escrow's stream."""
 

@@ -322,10 +322,18 @@ def _time(state: Escrow, event: AnyEvent) -> Escrow | None:
         case _, e.RecoveryItemClosed():
             left = tuple(reason for reason in core.recovery if reason != event.reason)
             return with_core(state, replace(core, recovery=left))
+        case _, e.KeyShredded() if isinstance(state, TERMINAL):
+            return with_core(state, _shredded(core, event))
         case _, e.RecoveryActionTaken():
             return _retried(state) if event.action == "retry_transaction" else state
         case _:
             return None
+
+
+def _shredded(core: Core, event: e.KeyShredded) -> Core:
+    # What nobody can open any more is left out, so that every table made of states is blanked with it.
+    case = replace(core.case, claims={}, reason=None) if core.case else None
+    return replace(core, case=case, shredded_at=event.at)
 
 
 def _retried(state: Escrow) -> Escrow:

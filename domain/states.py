@@ -257,6 +257,8 @@ class Core(Record, frozen=True, kw_only=True):
     """Highest escalation stage since the last activity."""
     recovery: tuple[str, ...] = ()
     """Open reasons for people to look."""
+    shredded_at: Micros | None = None
+    """When its secrets were made unreadable; nothing more is possible then."""
 
 
 class State(Record, frozen=True, kw_only=True):

@@ -97,7 +97,7 @@ def _all_turns(state: Escrow) -> Iterator[Turn]:
             yield from _setting_up(state)
         case _:
             money = money_of(state)
-            if money is not None:
+            if money is not None and state.core.shredded_at is None:
                 yield from _signing(state.core, money)
                 yield from _exports(state, money)
 

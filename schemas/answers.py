@@ -213,6 +213,8 @@ class EscrowFacts(Answer, frozen=True, kw_only=True):
     reason: str | None
     created_at: str
     since: str
+    secrets_shredded_at: str | None
+    """From then on claims, reasons and addresses are null for good."""
     version: int
     cursor: str
     payin_address: str | None

@@ -28,7 +28,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "setup_started": (),
     "wallet_claimed": ("role",),
     "call_intended": ("role", "step"),
-    "turn_failed": ("role", "step"),
+    "turn_failed": ("role", "step", "call", "reason"),
     "setup_message_given": ("role", "round"),
     "address_confirmed": ("role",),
     "address_agreed": (),
@@ -78,6 +78,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "recovery_item_opened": ("reason",),
     "recovery_item_closed": ("reason",),
     "recovery_action_taken": ("action",),
+    "key_shredded": ("retention_days",),
 }
 """Fields by event type, the same for all three: nothing in them is for one pair of eyes alone."""
 MOMENTS = frozenset({"ship_until"})

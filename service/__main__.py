@@ -20,6 +20,10 @@ projections_app = App(name="projections", help="The read models, made from the l
 app.command(token_app)
 app.command(audit_app)
 app.command(projections_app)
+secrets_app = App(name="secrets", help="The keys that sealed fields are sealed under.")
+escrow_app = App(name="escrow", help="What operators do with one escrow.")
+app.command(secrets_app)
+app.command(escrow_app)
 
 # What a command needs is imported when it is called: `replay` starts without the HTTP server's modules.
 
@@ -180,6 +184,28 @@ def projections_rebuild(name: str) -> int:
     from service.commands.projections import rebuild
 
     return asyncio.run(rebuild(_settings(), name))
+
+
+@secrets_app.command(name="rotate")
+def secrets_rotate() -> int:
+    """Wraps every key anew under ENCRYPTION_KEY, while the service runs; may be stopped anywhere and begun again."""
+    from service.commands.secrets import rotate as run
+
+    return asyncio.run(run(_settings()))
+
+
+@escrow_app.command(name="shred")
+def escrow_shred(escrow_id: str) -> int:
+    """Makes an ended escrow's secrets unreadable for good, once their retention is over.
+
+    Parameters
+    ----------
+    escrow_id
+        The escrow, as the API names it.
+    """
+    from service.commands.secrets import shred as run
+
+    return asyncio.run(run(_settings(), escrow_id))
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from service.settings import Settings
 
 KEY_BYTES = 32
 ENCRYPTION_FILE, ISSUER_FILE, HEAD_FILE = "encryption.key", "token_issuer.key", "head_signing.key"
+OLD_ENCRYPTION_FILE = "encryption.old.key"
 HEAD_KEYS_FILE = "head_keys.txt"
 """Public: every key with which this data folder's service signed heads, one a line."""
 
@@ -27,6 +28,17 @@ class KeyFileWrong(Exception):
 def encryption_key(settings: Settings) -> bytes:
     """Returns the key that wraps the escrows' keys (32 bytes), made at the first start; raises `KeyFileWrong`."""
     return settings.encryption_key or _kept(settings.thirdkey_home / ENCRYPTION_FILE)
+
+
+def other_keys(settings: Settings) -> tuple[bytes, ...]:
+    """Returns the keys that open beside `encryption_key`: those before it, and the next; raises `KeyFileWrong`.
+
+    Beside the key in the data folder the one before it may lie, as `encryption.old.key`.
+    """
+    kept = settings.thirdkey_home / OLD_ENCRYPTION_FILE
+    old = (_kept(kept),) if settings.encryption_key is None and kept.exists() else ()
+    new = (settings.encryption_key_next,) if settings.encryption_key_next else ()
+    return (*settings.encryption_key_old, *old, *new)
 
 
 def issuer_key(settings: Settings) -> Ed25519PrivateKey:

@@ -12,6 +12,7 @@ from actors.escrow import EscrowActor
 from actors.ports import Clock, DaemonRpc, Watch
 from actors.runtime import AsyncioRef
 from actors.seat_agent import AgentLimits
+from actors.shredder import KeyShredder
 from actors.slots import Slot
 from actors.supervisor import RoleSupervisor, SlotCounts, SupervisorLimits
 from actors.timekeeper import Timekeeper
@@ -43,6 +44,7 @@ class NodeLimits:
     agent: AgentLimits = field(default_factory=AgentLimits)
     watch_poll_s: float = 1.0
     time_look_s: float = 1.0
+    shred_look_s: float = 60.0
     stop_s: float = 10.0
 
 
@@ -80,9 +82,11 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Reads the log, then begins to act."""
+        """Shreds what the log says is shredded, reads the log, then begins to act."""
+        shredder = KeyShredder(self.store.vault, clock=self.clock, look_s=self._limits.shred_look_s)
+        await shredder.apply()
         await self.runner.catch_up()
-        work = (self.runner.run(), self._finder.run(), self._timekeeper.run(), self.watcher.run())
+        work = (self.runner.run(), self._finder.run(), self._timekeeper.run(), self.watcher.run(), shredder.run())
         self._tasks = [asyncio.get_running_loop().create_task(each) for each in work]
         for task in self._tasks:
             task.add_done_callback(self._ended)

@@ -11,7 +11,7 @@ from actors.escrow import KeyReused, Rejected
 from actors.mail import ActorStopped, AskTimeout, MailboxFull
 from domain.evolve import ImpossibleHistory
 from domain.refusals import SENTENCES, Refused
-from eventstore.api import LogBusy, LogUnavailable
+from eventstore.api import LogBusy, LogUnavailable, Shredded
 from schemas.codec import UnknownEvent
 from schemas.problems import CONTENT_TYPE, Problem
 from service.auth import TokenRefused
@@ -45,6 +45,7 @@ STATUS: Mapping[str, int] = {
     "not_the_arbiter": 403,
     "not_the_buyer": 403,
     "not_the_vendor": 403,
+    "not_closed": 409,
     "nothing_due": 409,
     "nothing_to_pay": 409,
     "order_live": 409,
@@ -53,8 +54,11 @@ STATUS: Mapping[str, int] = {
     "placeholder_address": 422,
     "proposal_invalid": 409,
     "reason_required": 422,
+    "retention_runs": 409,
     "seat_taken": 409,
+    "secrets_shredded": 410,
     "three_must_differ": 422,
+    "unsettled": 409,
     "wallet_other": 409,
     "wrong_state": 409,
     # what the doors themselves refuse
@@ -149,6 +153,8 @@ def problem_of(error: BaseException) -> Problem:
             return problem("idempotency_key_reused")
         case LogBusy() | MailboxFull() | DirectoryFull():
             return problem("busy")
+        case Shredded():
+            return problem("secrets_shredded")
         case UnknownEvent() | Parked(failure=UnknownEvent()):
             return problem("event_unknown")
         case Parked() | ImpossibleHistory():

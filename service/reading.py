@@ -48,7 +48,7 @@ async def reading(settings: Settings) -> AsyncIterator[EventLog]:
 async def reading_heads(settings: Settings, *, connections: int = 1) -> AsyncIterator[Read]:
     """Opens a log with its signed heads, on so many connections at most; raises as `reading` does."""
     async with AsyncExitStack() as stack:
-        dsn = settings.database_url or await _embedded(stack, settings)
+        dsn = await database(stack, settings)
         limits = LogLimits()
         # Two: a comparison holds a snapshot on one while it reads the log on the other.
         pool = await open_pool(dsn, size=2, limits=limits)
@@ -64,7 +64,13 @@ async def reading_heads(settings: Settings, *, connections: int = 1) -> AsyncIte
         )
 
 
-async def _embedded(stack: AsyncExitStack, settings: Settings) -> str:
+async def database(stack: AsyncExitStack, settings: Settings) -> str:
+    """Returns the address of `DATABASE_URL`'s database, or of the embedded one, started for as long as the stack lasts.
+
+    Raises `NoLog`, `EmbeddedFailed`.
+    """
+    if settings.database_url is not None:
+        return settings.database_url
     folder = settings.thirdkey_home / POSTGRES
     if not folder.exists():
         raise NoLog(f"there is no database in {settings.thirdkey_home}, and DATABASE_URL is not set")

@@ -63,6 +63,11 @@ def hex_bytes(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
+def hex_keys(text: str) -> tuple[bytes, ...]:
+    """Reads keys of 32 bytes between commas, each as 64 hex digits."""
+    return tuple(hex_bytes(entry) for entry in text_list(text))
+
+
 def text_list(text: str) -> tuple[str, ...]:
     """Reads entries between commas; none may be empty."""
     entries = tuple(entry.strip() for entry in text.split(","))

@@ -58,6 +58,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_min: int = 3
     pool_max: int = 30
     encryption_key: bytes | None = None
+    encryption_key_old: tuple[bytes, ...] = ()
+    """What was `ENCRYPTION_KEY` before: still opens, wraps nothing new."""
+    encryption_key_next: bytes | None = None
+    """What will be `ENCRYPTION_KEY`: opens already what nodes that have it wrap with it."""
+    key_cache_s: int = 60
+    """How long an opened key is used before it is read again, at the longest after it was shredded elsewhere."""
+    secrets_retention_days: int = 1_095
+    """How long after the last that happened an ended escrow's secrets are kept; only then can they be shredded."""
     head_signing_key: bytes | None = None
     """Ed25519 private key that signs the log's heads, 32 bytes; None means the one in the data folder."""
     heads_file: Path | None = None
@@ -154,6 +162,8 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "idempotency_key_max": (16, 1_024),
     "token_max": (512, 16_384),
     "retry_after_s": (1, 3_600),
+    "key_cache_s": (1, 3_600),
+    "secrets_retention_days": (30, 36_500),
     "slot_lease_s": (1, 3_600),
     "seat_lease_s": (1, 3_600),
     "node_lease_s": (1, 3_600),
@@ -218,6 +228,8 @@ def _with_words(read: _Reader) -> Settings:
         monero_rpc_password=read("MONERO_RPC_PASSWORD", str, None),
         monero_daemon_urls=read("MONERO_DAEMON_URLS", v.urls, ()),
         encryption_key=read("ENCRYPTION_KEY", v.hex_bytes, None),
+        encryption_key_old=read("ENCRYPTION_KEY_OLD", v.hex_keys, ()),
+        encryption_key_next=read("ENCRYPTION_KEY_NEXT", v.hex_bytes, None),
         head_signing_key=read("HEAD_SIGNING_KEY", v.hex_bytes, None),
         heads_file=read("HEADS_FILE", Path, None),
         issuer_public_key=read("ISSUER_PUBLIC_KEY", v.hex_bytes, None),
@@ -269,6 +281,8 @@ def _check_address(read: _Reader, address: str, *, number: int, network: Network
 def _contradictions(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     if settings.database_url is not None and not environ.get("ENCRYPTION_KEY", "").strip():
         yield "ENCRYPTION_KEY: expected 64 hex digits beside DATABASE_URL; only the embedded database makes its own key"
+    if settings.encryption_key in (*settings.encryption_key_old, settings.encryption_key_next or b""):
+        yield "ENCRYPTION_KEY_OLD, ENCRYPTION_KEY_NEXT: expected other keys than ENCRYPTION_KEY"
     if settings.arbiter_mode == "single" and len(settings.arbiters) > 1:
         yield "ARBITER_USER_ID: expected one user in ARBITER_MODE single"
     if settings.monero_network == "mainnet" and not environ.get("ARBITER_USER_ID", "").strip():

@@ -129,6 +129,7 @@ def escrow(state: Escrow, *, cursor: str, history: Iterable[Recorded], opened: O
         reason=state.reason if isinstance(state, Cancelled | SetupFailed) else None,
         created_at=moment(core.created_at),
         since=moment(core.since),
+        secrets_shredded_at=_maybe(core.shredded_at),
         version=core.version,
         cursor=cursor,
         # Nobody is sent to pay an order that has ended, though its address could be paid for ever.

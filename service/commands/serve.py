@@ -22,6 +22,7 @@ from actors.turn_finder import FinderLimits
 from domain.ids import UserId
 from eventstore.api import LogUnavailable, SealBroken
 from eventstore.embedded_os import EmbeddedFailed
+from eventstore.grouped import LogLimits
 from eventstore.migrations import DatabaseNewer, MigrationChanged, PartitionsFixed, RolesMissing
 from eventstore.opening import Store, StoreUnsafe, open_store
 from service.api.stream import HUB
@@ -41,7 +42,7 @@ from service.embedded import (
 from service.heads import HeadMetrics, kept_heads
 from service.heads_file import HeadsUnreadable, heads_path
 from service.house import House
-from service.keys import KeyFileWrong, encryption_key, issuer_key
+from service.keys import KeyFileWrong, encryption_key, issuer_key, other_keys
 from service.logs import configure_logs
 from service.node import Node, NodeLimits
 from service.presence import NameTaken, present
@@ -167,8 +168,10 @@ async def _store(settings: Settings, dsn: str | None, *, name: str) -> Store:
     return await open_store(
         dsn=dsn,
         encryption_key=encryption_key(settings),
+        other_keys=other_keys(settings),
         partitions=settings.log_partitions,
         node_id=name,
+        limits=LogLimits(key_cache_s=settings.key_cache_s),
     )
 
 

@@ -12,6 +12,7 @@ from domain.money import Atomic
 from domain.refusals import Refused
 from domain.roles import THREE, Role, SeatKind
 from domain.setup import message_digest
+from domain.shredding import unsettled_of
 from domain.states import Escrow, money_of, name
 from domain.steps import Round, Step
 from domain.terms import Policy
@@ -312,6 +313,14 @@ class World:
         before = self.now
         self.now = Micros(self.now + hours * HOUR + SECOND)
         self.give(c.PassTime(at=self.now, outages=((before, self.now),) if outage else ()))
+
+    def shred(self) -> None:
+        """Asks for the secrets to go, as early as an operator may ever promise; nothing is possible afterwards."""
+        self.give(c.ShredKey(at=self.now, by=UserId("root"), retention_days=0))
+        if self.live.core.shredded_at is not None:
+            refused = self.give(c.PassTime(at=self.now))
+            assert isinstance(refused, Refused) and refused.code == "secrets_shredded"
+            assert unsettled_of(self.live) is None and not turns(self.live)
 
     # -- what most lives do ----------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ class EscrowMachine(RuleBasedStateMachine):
         event(name(self.world.live))
         self.world.observe()
         self.world.compare_with_chain()
+        self.world.shred()
         kept = [encode(each) for each in self.world.events]
         read = [decode(type=each.type, schema_version=each.schema_version, body=each.body) for each in kept]
         assert fold(read) == self.world.state
@@ -101,6 +102,7 @@ def test_lives_at_random_reach_every_state_and_every_event() -> None:
         world = play(seed)
         world.observe()
         world.compare_with_chain()
+        world.shred()
         states |= world.reached
         kinds |= world.promises.kinds
     assert set(NAMES.values()) - states == set()

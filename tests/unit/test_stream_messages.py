@@ -31,7 +31,7 @@ KEPT_INSIDE = {
     "seat_joined": {"wallet_id", "identity_key", "secrets"},
     "wallet_claimed": {"wallet_id", "identity_key", "secrets"},
     "call_intended": {"turn_id", "wallet_id"},
-    "turn_failed": {"turn_id", "call", "reason"},
+    "turn_failed": {"turn_id"},
     "setup_message_given": {"message", "digest", "signature"},
     "export_given": {"export", "digest", "covers"},
     "epoch_opened": {"inputs"},
@@ -46,6 +46,7 @@ KEPT_INSIDE = {
     "dispute_decided": {"reason"},
     # Which administrator acted, and why.
     "recovery_action_taken": {"by", "notes"},
+    "key_shredded": {"by"},
     "reminder_due": {"outage_s"},
     "stuck_stage_reached": {"announce", "outage_s"},
 }
