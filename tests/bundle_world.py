@@ -81,6 +81,7 @@ async def sign(store: Store) -> SignedHead:
     (end, *_) = await store.log.heads()
     signer = HeadSigner(store, KEY, clock=SystemClock(), limits=HeadLimits(lease_s=600))
     head = await signer.sign(end)
+    await signer.release()
     assert head is not None, signer.alarms
     return head
 
