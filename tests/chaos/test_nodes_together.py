@@ -1,11 +1,7 @@
 """Three nodes answer as one: with and without HAProxy in front, whichever is asked."""
 
 import asyncio
-import os
-import shutil
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +9,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from actors.monero_programs import free_port
 from domain.ids import EscrowId, UserId
 from domain.roles import Role
 from service.auth import issue_token
+from tests.chaos.haproxy import HAPROXY, all_answer, haproxy
 from tests.chaos.node_child import open_node_store
 from tests.chaos.nodes import NAMES, Nodes, People, nodes_running
 from tests.chaos.wire import WireWorld
@@ -25,8 +21,6 @@ from tests.sim_world import payout_address
 
 LEASE_S = 5.0
 LIVE_MAX = 7
-HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
-CONFIG = Path(__file__).parents[2] / "ops" / "haproxy" / "haproxy.cfg"
 
 
 @pytest_asyncio.fixture
@@ -100,8 +94,8 @@ async def _the_limit_of_escrows_under_way_holds(people: People) -> None:
 async def test_haproxy_keeps_an_escrow_with_its_node_while_that_lives_and_passes_the_stream_through(
     people: People, postgres_dsn: str
 ) -> None:
-    with haproxy(people.nodes) as url:
-        await _answered(people.session, url)
+    with haproxy({name: people.nodes.orders[name].port for name in NAMES}) as url:
+        await all_answer(people.session, url)
         escrow_id = await people.create("order-0")
         homes = {name: await _home(people, url, name) for name in [escrow_id, *(f"esc_{n:032x}" for n in range(12))]}
         assert len(set(homes.values())) > 1
@@ -115,32 +109,6 @@ async def test_haproxy_keeps_an_escrow_with_its_node_while_that_lives_and_passes
         assert {name for name in homes if moved[name] != homes[name]} == {n for n in homes if homes[n] == dead}
         async with asyncio.timeout(60):
             assert await heard == "escrow_created"
-
-
-@contextmanager
-def haproxy(nodes: Nodes) -> Iterator[str]:
-    """Runs HAProxy with our configuration in front of the nodes."""
-    bind = f"127.0.0.1:{free_port()}"
-    where = {f"THIRDKEY_NODE_{n}": f"127.0.0.1:{nodes.orders[name].port}" for n, name in enumerate(NAMES, start=1)}
-    environment = {**os.environ, "THIRDKEY_BIND": bind, **where}
-    program = subprocess.Popen([str(HAPROXY), "-f", CONFIG, "-q"], env=environment, stdout=subprocess.DEVNULL)
-    try:
-        yield f"http://{bind}"
-    finally:
-        program.kill()
-        program.wait()
-
-
-async def _answered(session: aiohttp.ClientSession, url: str) -> None:
-    """Waits until HAProxy lets all three nodes be asked."""
-    async with asyncio.timeout(60):
-        seen: set[str] = set()
-        while len(seen) < len(NAMES):
-            try:
-                async with session.get(f"{url}/health") as answer:
-                    seen.add(answer.headers.get("X-Thirdkey-Node", ""))
-            except (aiohttp.ClientError, TimeoutError):
-                await asyncio.sleep(0.05)
 
 
 async def _home(people: People, url: str, escrow_id: str) -> str:
