@@ -13,12 +13,13 @@ from pathlib import Path
 import aiohttp
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 
 from domain.ids import Address, TxHash, UserId
 from domain.roles import THREE, Role
 from schemas.answers import EscrowFacts, PayoutFacts, WaitingFor
 from service.auth import issue_token
-from service.commands.stage import Outside, Person, Refusal, StageFailed, outside, service_process
+from service.commands.stage import Ear, Outside, Person, Refusal, StageFailed, outside, service_process
 from service.embedded import FolderInUse, folder_lock
 from service.keys import issuer_key
 from service.settings import Settings
@@ -29,7 +30,10 @@ AMOUNT = 500_000_000_000
 ARBITER_PPM = 20_000
 TOKEN_S = 3_600
 STEP_LIMIT_S = 150.0
-POLL_S = 0.25
+BLOCK_S = 0.25
+"""Between two blocks, while nothing happens."""
+BRIEF = 16
+"""Characters of a value that a line shows."""
 PROGRAMS = ("monerod", "monero-wallet-rpc")
 
 
@@ -82,7 +86,9 @@ async def _play_and_tell(settings: Settings, ending: Ending, console: Console) -
         }
         progress.say("an ordinary wallet mines itself some money")
         await world.have(2 * AMOUNT)
-        play = Play(people, world, progress)
+        ears = {role: await stack.enter_async_context(people[role].listening()) for role in THREE}
+        progress.say("alice, bob and judy listen to the stream")
+        play = Play(people, ears, world, progress)
         facts = await (play.release() if ending is Ending.RELEASE else play.refund())
         await play.check(facts)
         code = await _story(home, facts.escrow_id, console)
@@ -130,8 +136,9 @@ class Progress:
 class Play:
     """The three people and the world around them, going through one escrow."""
 
-    def __init__(self, people: dict[Role, Person], world: Outside, progress: Progress) -> None:
-        self._people, self._world, self._progress = people, world, progress
+    def __init__(self, people: dict[Role, Person], ears: dict[Role, Ear], world: Outside, progress: Progress) -> None:
+        self._people, self._ears, self._world, self._progress = people, ears, world, progress
+        self._told = 0
         self._payout: dict[Role, Address] = {}
         self._path = ""
         self._said: tuple[object, ...] = ()
@@ -176,6 +183,7 @@ class Play:
         if received[Role.ARBITER] != ruled:
             raise NotAsPlanned("the arbiter's part is not the fee")
         told = ", ".join(f"{NAMES[role]} {_xmr(amount)}" for role, amount in received.items() if amount)
+        await self._all_heard(facts)
         self._progress.say(f"arrived on chain: {told}; network fee {_xmr(fee)}; together exactly {_xmr(AMOUNT)} XMR")
 
     @property
@@ -219,7 +227,7 @@ class Play:
     async def _until(
         self, *statuses: str, awaiting: str | None = None, only: bool = False, mining: bool = False
     ) -> EscrowFacts:
-        """Waits for a state in which something is awaited (and nothing else), telling who is awaited meanwhile."""
+        """Waits for a state in which something is awaited (and nothing else), telling what happens meanwhile."""
         deadline = time.monotonic() + STEP_LIMIT_S
         while time.monotonic() < deadline:
             facts = await self._facts()
@@ -229,15 +237,31 @@ class Play:
                 return facts
             if mining:
                 await self._world.mine(1)
-            await asyncio.sleep(POLL_S)
+            await self._hear(within_s=BLOCK_S if mining else deadline - time.monotonic())
         raise NotAsPlanned(f"still not {' or '.join(statuses)} after {STEP_LIMIT_S:g} s")
+
+    async def _hear(self, *, within_s: float) -> None:
+        """Tells what the buyer's stream brings, as it comes."""
+        for message in await self._ears[Role.BUYER].more(self._escrow_id, than=self._told, within_s=within_s):
+            self._told += 1
+            told = ", ".join(f"{field} {_brief(value)}" for field, value in message.data.items())
+            self._progress.say(f"[dim]  {message.version:3d} {message.type:<22} {told}[/dim]")
+
+    async def _all_heard(self, facts: EscrowFacts) -> None:
+        """Checks that each of the three was told every event once, and in order."""
+        happened = [(entry.version, entry.type) for entry in facts.history]
+        for role, ear in self._ears.items():
+            await ear.more(self._escrow_id, than=len(happened) - 1, within_s=STEP_LIMIT_S)
+            if [(each.version, each.type) for each in ear.heard(self._escrow_id)][: len(happened)] != happened:
+                raise NotAsPlanned(f"the stream told {NAMES[role]} something else than what happened")
+        self._progress.say(f"each of the three heard all {len(happened)} events, once and in order")
 
     async def _facts(self) -> EscrowFacts:
         facts = msgspec.convert(await self._people[Role.BUYER].get(self._path), EscrowFacts)
         now = (facts.state, tuple((each.who, each.what) for each in facts.awaited))
         if now != self._said:
             self._said = now
-            waits = ", ".join(_told(each) for each in facts.awaited)
+            waits = ", ".join(_waits(each) for each in facts.awaited)
             self._progress.say(f"[bold]{facts.state}[/bold]" + (f"  awaiting {waits}" if waits else ""))
         return facts
 
@@ -247,7 +271,12 @@ class Play:
         return {role: sum(each.amount for each in arrived if each.address == self._payout[role]) for role in THREE}
 
 
-def _told(each: WaitingFor) -> str:
+def _brief(value: object) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return escape(text if len(text) <= BRIEF else f"{text[:BRIEF]}…")
+
+
+def _waits(each: WaitingFor) -> str:
     return f"{each.who} {'to' if each.who in THREE else 'for'} {each.what.replace('_', ' ')}"
 
 

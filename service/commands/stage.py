@@ -6,8 +6,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -18,10 +18,14 @@ from actors.monero_programs import WalletProgram, free_port, launch_wallet
 from actors.processes import ProcessKeeper, port_answers
 from domain.ids import Address
 from ops.regtest.chain import FIRST_BLOCKS, SPENDABLE_AFTER, FunderWallet, RegtestChain
+from schemas.stream import Message
 from service.commands.serve import RUN_FILE, Running
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 60.0
+LISTEN_LIMIT_S = 30.0
+AGAIN_S = 0.5
+"""Before a stream that was cut is asked for again."""
 
 
 class StageFailed(Exception):
@@ -145,6 +149,59 @@ class Refusal(Exception):
         self.status, self.code = status, code
 
 
+class Ear:
+    """One person's stream: keeps what was heard, and goes on behind its last cursor when the connection is cut."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, *, headers: Mapping[str, str]) -> None:
+        self._session, self._url, self._headers = session, url, headers
+        self._heard: list[Message] = []
+        self._cursor: str | None = None
+        self._moved = asyncio.Condition()
+
+    async def run(self) -> None:
+        """Listens until cancelled."""
+        while True:
+            with suppress(aiohttp.ClientError):  # a stream that stays away is said by the story, which stands still
+                await self._listen()
+            await asyncio.sleep(AGAIN_S)
+
+    async def live(self) -> None:
+        """Waits until the stream has begun; raises `StageFailed`."""
+        await self._until(lambda: self._cursor is not None)
+
+    def heard(self, escrow_id: str) -> list[Message]:
+        """Returns what was heard of one escrow."""
+        return [each for each in self._heard if each.escrow_id == escrow_id]
+
+    async def more(self, escrow_id: str, *, than: int, within_s: float) -> list[Message]:
+        """Returns what was heard of an escrow beyond so many messages, waiting a while for the first of them."""
+        try:
+            async with asyncio.timeout(within_s), self._moved:
+                await self._moved.wait_for(lambda: len(self.heard(escrow_id)) > than)
+        except TimeoutError:
+            return []
+        return self.heard(escrow_id)[than:]
+
+    async def _until(self, there: Callable[[], bool]) -> None:
+        try:
+            async with asyncio.timeout(LISTEN_LIMIT_S), self._moved:
+                await self._moved.wait_for(there)
+        except TimeoutError:
+            raise StageFailed(f"the stream says nothing for {LISTEN_LIMIT_S:g} s") from None
+
+    async def _listen(self) -> None:
+        after = {} if self._cursor is None else {"after": self._cursor}
+        async with self._session.ws_connect(self._url, params=after, headers=self._headers) as socket:
+            async for got in socket:
+                if got.type is not aiohttp.WSMsgType.TEXT:
+                    return
+                message = msgspec.json.decode(got.data, type=Message)
+                async with self._moved:
+                    self._cursor = message.cursor
+                    self._heard.append(message)
+                    self._moved.notify_all()
+
+
 class Person:
     """Somebody with a token, using the HTTP API and nothing else."""
 
@@ -163,6 +220,18 @@ class Person:
     async def put(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
         """Sets; raises `Refusal`."""
         return await self._ask("PUT", path, dict(body))
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator["Ear"]:
+        """Hears every event of this person's escrows from here on, for as long as the block lasts."""
+        ear = Ear(self._session, self._api + "/api/stream", headers=self._headers)
+        hearing = asyncio.get_running_loop().create_task(ear.run())
+        try:
+            await ear.live()
+            yield ear
+        finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
 
     async def _ask(self, method: str, path: str, body: dict[str, object] | None) -> dict[str, object]:
         headers = self._headers if body is None else {**self._headers, "Idempotency-Key": secrets.token_hex(16)}
