@@ -73,20 +73,10 @@ async def stream(request: web.Request) -> web.StreamResponse:
     hub = request.app[HUB]
     with hub.room_for(caller.user):
         await socket.prepare(request)
-        _bound_buffer(socket)
-        await hub.serve(socket, caller, after=after, abort=lambda: _abort(request))
+        if request.transport is not None:  # else the other side is gone already
+            request.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, WRITER_LIMIT)
+            await hub.serve(socket, caller, after=after, transport=request.transport)
     return socket
-
-
-def _bound_buffer(socket: web.WebSocketResponse) -> None:
-    plain = socket.get_extra_info("socket")
-    if plain is not None:
-        plain.setsockopt(SOL_SOCKET, SO_SNDBUF, WRITER_LIMIT)
-
-
-def _abort(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
 
 
 # -- who asks ------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ class Hub:
                 del self._open[user]
 
     async def serve(
-        self, socket: web.WebSocketResponse, caller: Caller, *, after: Place | None, abort: Callable[[], None]
+        self, socket: web.WebSocketResponse, caller: Caller, *, after: Place | None, transport: asyncio.Transport
     ) -> None:
         """Streams to a socket until it ends: what came behind `after`, or only what happens from now on."""
         session = Session(
@@ -122,7 +122,7 @@ class Hub:
             limits=self._limits,
             clock=self._clock,
             metrics=self._metrics,
-            abort=abort,
+            transport=transport,
         )
         with self._listening(session):
             if not self._accepting:
@@ -136,7 +136,7 @@ class Hub:
         """
         out = other_message(type, place=self.place, at=Micros(self._clock.now()), data=data)
         for session in self._sessions():
-            session.offer(out)
+            session.enqueue(out)
 
     async def passed(self, place: Place) -> None:
         """Waits until everything up to a place was handed out."""
@@ -190,7 +190,7 @@ class Hub:
             return
         out = event_message(recorded, place=self.place)
         for session in sessions:
-            session.offer(out)
+            await session.offer(out)
         self._metrics.messages.inc(len(sessions))
         self._metrics.lag.observe(max(0, self._clock.now() - recorded.recorded_at) / 1_000_000)
         self._offered += len(sessions)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from enum import Enum
 from typing import Any, Protocol
@@ -86,22 +86,36 @@ class Session:
         limits: StreamLimits,
         clock: Clock,
         metrics: StreamMetrics,
-        abort: Callable[[], None],
+        transport: asyncio.Transport,
     ) -> None:
         self.caller, self.place = caller, place
         self._socket, self._feed, self._limits, self._clock = socket, feed, limits, clock
-        self._metrics, self._abort = metrics, abort
+        self._metrics, self._transport = metrics, transport
         self._expires_at = caller.expires_s * 1_000_000
         self._queue: deque[Outgoing] = deque()
         self._behind = self._beat_due = True
-        self._ping_due = False
+        self._ping_due = self._idle = False
         self._woken = asyncio.Event()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._sending_since: float | None = None
         self._pinged_at: float | None = None
         self._sent_at = time.monotonic()
 
-    def offer(self, out: Outgoing) -> None:
+    async def offer(self, out: Outgoing) -> None:
+        """Takes what happens now, without ever waiting for this socket.
+
+        Sent at once where nothing is under way and the connection has room: to wake a task for each message would
+        cost as much as the message itself.
+        """
+        if not self._idle or self._queue or self._transport.get_write_buffer_size():
+            self.enqueue(out)
+            return
+        try:
+            await self._send(out)
+        except (_Ended, ConnectionError):
+            self.end(Ending.SILENT)
+
+    def enqueue(self, out: Outgoing) -> None:
         """Takes what happens now; drops all that waits when it is too much."""
         if self._behind:
             return
@@ -120,7 +134,7 @@ class Session:
 
     def abort(self) -> None:
         """Drops the connection, unsent words and all."""
-        self._abort()
+        self._transport.abort()
 
     def look(self, now: float) -> None:
         """Ends a socket that is slow, silent or no longer allowed, and has a quiet one sent a heartbeat."""
@@ -159,7 +173,9 @@ class Session:
             elif self._beat_due:
                 await self._beat()
             else:
+                self._idle = True
                 await self._woken.wait()
+                self._idle = False
                 self._woken.clear()
 
     async def _catch_up(self) -> None:
@@ -217,4 +233,4 @@ class Session:
             async with asyncio.timeout(self._limits.linger_s):
                 await self._socket.close(code=code, message=reason if len(reason) <= REASON_MAX else word.encode())
         except (TimeoutError, ConnectionError):
-            self._abort()
+            self.abort()
