@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-log bench-setup bench-actors soak clean
+.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-log bench-setup bench-stream bench-actors soak clean
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ bench-log: setup-dev ## sets the append beside a plain INSERT, a bare batch and 
 
 bench-setup: setup ## times one real set-up against a bare script of the same wallet calls
 	@$(python) -m ops.bench.setup
+
+bench-stream: setup-dev ## sets the stream to 1,000 sockets beside a bare loop that sends as much
+	@$(python) -m ops.bench.stream
 
 bench-actors: setup ## times 10,000 escrow actors against as many threads
 	@$(python) -m ops.bench.actors
