@@ -48,11 +48,18 @@ async def rebuild(
 
 
 async def _to_the_end(event_log: EventLog, feeder: Feeder, *, told: Told | None) -> None:
-    total = sum(head.position for head in await event_log.heads())
-    while await feeder.step():
+    """Feeds to the log's end as it was at the beginning: under load it never stands still."""
+    heads = await event_log.heads()
+    total = sum(head.position for head in heads)
+    positions = next(iter(feeder.positions.values()))
+    while any(positions[head.partition] < head.position for head in heads) and await feeder.step():
+        _raise_failed(feeder)
         if told:
-            done = sum(next(iter(feeder.positions.values())).values())
+            done = sum(positions.values())
             told(done, max(total, done))
+
+
+def _raise_failed(feeder: Feeder) -> None:
     for generation, says in feeder.failed.items():
         raise RebuildFailed(model=generation.model, says=says)
 

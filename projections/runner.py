@@ -122,8 +122,8 @@ class Runner:
         self._looks_on = False
         feeder = self._feeder = self._feeder or self._new_feeder()
         while await feeder.step():
-            await self._tell()
             await self._note_failures(feeder)
+            await self._tell()
 
     def _new_feeder(self) -> Feeder:
         fed = {each.generation: each.positions for each in self._fed()}
