@@ -8,8 +8,9 @@ import msgspec
 from eventstore.api import EventLog, Head, Recorded
 from eventstore.chain import GENESIS, ChainBroken, verify_chain
 from eventstore.heads import HeadStore
+from projections.folds import ESCROW_STREAM
 from service.head_checks import HeadWalk, Outside
-from service.transitions import ESCROW_STREAM, StreamCheck
+from service.transitions import StreamCheck
 
 PAGE = 1_000
 STREAMS_KEPT = 10_000

@@ -8,11 +8,10 @@ from domain.evolve import evolve
 from domain.payout import inputs_sum
 from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
 from eventstore.api import Recorded
+from projections.folds import ESCROW_STREAM
 from schemas.codec import canonical, decode
 from schemas.limit_codec import decode_limit, encode_limit
 
-ESCROW_STREAM = "esc_"
-"""How the streams of escrows begin."""
 CONSENTS_NEEDED = 2
 
 # Which states can follow which; staying is always possible.
