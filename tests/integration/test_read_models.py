@@ -67,7 +67,7 @@ def broken_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             raise ZeroDivisionError("somebody's mistake")
         return tuple(sound.rows(standing))
 
-    monkeypatch.setitem(MODELS, "deadlines", Model(name="deadlines", row=sound.row, rows=rows))  # type: ignore[arg-type]
+    monkeypatch.setitem(MODELS, "deadlines", Model(name="deadlines", row=sound.row, rows=rows))
     yield stumbles
 
 
