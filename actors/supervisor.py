@@ -308,9 +308,11 @@ class RoleSupervisor(AsyncioActor):
     async def _tick(self) -> None:
         self._arm()
         for slot in self._slots:
-            if slot.hold and not await self._renewed(slot.hold):
+            hold = slot.hold
+            # Given back meanwhile it is not renewed either, and nothing is lost.
+            if hold and not await self._renewed(hold) and slot.hold is hold:
                 log.error("slot_lease_lost", slot=slot.name)
-                slot.hold.end()
+                hold.end()
                 slot.hold, slot.state = None, SlotState.FREE
             if slot.hold and slot.state is SlotState.LEASED and slot.host.silent():
                 log.warning("slot_silent", slot=slot.name)

@@ -4,6 +4,7 @@ Spoken as monerod and monero-wallet-rpc speak, as far as our own clients ask; be
 world: the folder of a slot, the restart of its process, the watch, payments and mining.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -32,7 +33,9 @@ Call: TypeAlias = Callable[[SimWallet, Params], Awaitable[object]]
 class WireWorld:
     """One chain, one wallet process a role, and the server that shows them; `url` is known once it is started."""
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, call_s: float = 0.0) -> None:
+        self.call_s = call_s
+        """How long each wallet call takes: who is stopped is then often in the middle of one."""
         self.chain = SimChain(seed=seed)
         self.daemon = SimDaemon(self.chain)
         self.folders = {role.value: SimFolder() for role in THREE}
@@ -91,6 +94,7 @@ class WireWorld:
             self.refused += 1
             return web.Response(status=401)  # as a process started anew with another login answers
         wallet = self.wallets[role]
+        await asyncio.sleep(self.call_s)
         try:
             result = await WALLET_CALLS[asked["method"]](wallet, asked["params"])
         except WalletRefused as refused:
