@@ -22,6 +22,8 @@ from eventstore.plan import Known, Plan, assumed, plan_group
 
 COMMIT_ATTEMPTS_MAX = 100
 """How often a group is judged anew because other nodes moved the head first, before its callers are told to wait."""
+KNOWN_EVERY = 3
+"""After so many attempts everything is looked up: a moving head must not hide that the group itself is in the way."""
 RIVAL_GROUPS = 8
 """How many groups in a row find the head where this node left it before the next one is written without looking."""
 
@@ -35,9 +37,12 @@ class AnswerLost(Exception):
 class GroupWriter(Protocol):
     """Where groups are written: Postgres or memory.
 
-    Both methods raise `LogUnavailable` when nothing was sent and `LogBusy` when the lock was not to be had;
+    All methods raise `LogUnavailable` when nothing was sent and `LogBusy` when the lock was not to be had;
     `write` raises `AnswerLost`. Anything else counts as the fault of an item of the group, nothing written.
     """
+
+    async def head(self, partition: int) -> Head:
+        """Reads the end of the partition."""
 
     async def known(self, partition: int, items: Sequence[Append]) -> Known:
         """Reads what the items are judged by, all in one snapshot."""
@@ -142,33 +147,47 @@ class Appender:
 
     async def _commit(self, items: Sequence[Append]) -> Sequence[Outcome]:
         plan = await self._first_plan(items)
-        for _ in range(COMMIT_ATTEMPTS_MAX):
+        for attempt in range(COMMIT_ATTEMPTS_MAX):
             recorded_at = await self._writer.write(plan) if plan.receipts else 0
             if recorded_at is not None:
                 self._remember(plan)
                 if plan.receipts:
                     self._on_commit()
                 return plan.answers(recorded_at)
-            plan = await self._plan(items, seen=plan.known.head)
+            plan = await self._next_plan(items, lost=plan.known.head, attempt=attempt)
         raise LogBusy("other nodes kept moving the head")
 
     async def _first_plan(self, items: Sequence[Append]) -> Plan:
-        """Judges a group by its own word and what is remembered; a refusal only by what the database says."""
         head, self._head = self._head, None
-        if head is not None and not self._rivals:
-            plan = plan_group(items, assumed(items, head=head, versions=self._versions), new_salt=_new_salt)
-            if not plan.refuses:
-                return plan
-        return await self._plan(items, seen=head)
+        if head is None:
+            return await self._known_plan(items)
+        return await self._assumed_plan(items, head=await self._look(seen=head) if self._rivals else head)
 
-    async def _plan(self, items: Sequence[Append], *, seen: Head | None) -> Plan:
-        """Judges a group by what the database says; `seen` is where this node believes the head to be."""
-        known = await self._writer.known(self._partition, items)
-        if known.head == seen:
+    async def _next_plan(self, items: Sequence[Append], *, lost: Head, attempt: int) -> Plan:
+        """Judges a group anew that could not be written: because the head moved, or because of what is in it."""
+        head = await self._look(seen=lost)
+        if head == lost or attempt % KNOWN_EVERY == KNOWN_EVERY - 1:
+            return await self._known_plan(items)
+        return await self._assumed_plan(items, head=head)
+
+    async def _look(self, *, seen: Head) -> Head:
+        """Reads the head, and learns whether another node moved it."""
+        head = await self._writer.head(self._partition)
+        if head == seen:
             self._rivals = max(self._rivals - 1, 0)
         else:
             self._versions.clear()
-            self._rivals = RIVAL_GROUPS if seen is not None else self._rivals
+            self._rivals = RIVAL_GROUPS
+        return head
+
+    async def _assumed_plan(self, items: Sequence[Append], *, head: Head) -> Plan:
+        """Judges a group by its own word and what is remembered; a refusal only by what the database says."""
+        plan = plan_group(items, assumed(items, head=head, versions=self._versions), new_salt=_new_salt)
+        return await self._known_plan(items) if plan.refuses else plan
+
+    async def _known_plan(self, items: Sequence[Append]) -> Plan:
+        known = await self._writer.known(self._partition, items)
+        self._versions.clear()
         return plan_group(items, known, new_salt=_new_salt)
 
     def _remember(self, plan: Plan) -> None:

@@ -146,6 +146,9 @@ class _MemoryWriter:
         self.open = asyncio.Event()
         self.open.set()
 
+    async def head(self, partition: int) -> Head:
+        return self._tables.head(partition)
+
     async def known(self, partition: int, items: Sequence[Append]) -> Known:
         tables = self._tables
         keys = [(item.stream_id, item.command_id) for item in items]

@@ -150,6 +150,13 @@ class PostgresWriter:
         self._lock_timeout = f"{round(limits.lock_timeout_s * 1000)}ms"
         self._idle_timeout = f"{round(limits.append_timeout_s * 1000)}ms"
 
+    async def head(self, partition: int) -> Head:
+        """Reads the end of the partition; raises `LogUnavailable`."""
+        with _away_without_answer():
+            async with self._connection(partition) as connection:
+                (row,) = await _fetch(connection, "head", partition, limits=self._limits)
+        return Head(**row)
+
     async def known(self, partition: int, items: Sequence[Append]) -> Known:
         """Reads head, versions, fences and receipts in one snapshot; raises `LogUnavailable`, `LogBusy`."""
         streams = list({item.stream_id for item in items})

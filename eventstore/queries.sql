@@ -51,6 +51,10 @@ written as (
 )
 select (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at from head;
 
+-- name: head
+-- The end of one partition.
+select partition, position, chain from log_heads where partition = $1;
+
 -- name: known
 -- Reads in one snapshot what a group is judged by: head, stream versions, fences, and which commands have receipts.
 select h.position, h.chain,
