@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-log bench-setup bench-stream bench-actors soak clean
+.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-log bench-replay bench-setup bench-stream bench-actors soak clean
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ lock: ## makes both locks again from pyproject.toml
 
 bench-log: setup-dev ## sets the append beside a plain INSERT, a bare batch and the package eventsourcing
 	@$(python) -m ops.bench.log
+
+bench-replay: setup-dev ## sets a verified replay beside a bare read and eventsourcing; a small and a large log
+	@$(python) -m ops.bench.replay
 
 bench-setup: setup ## times one real set-up against a bare script of the same wallet calls
 	@$(python) -m ops.bench.setup

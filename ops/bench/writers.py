@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from eventsourcing.persistence import StoredEvent
@@ -67,6 +68,15 @@ class OurWriter:
             versions[appender] += 1
 
         return await drive(append, appenders=appenders, seconds=seconds)
+
+
+async def append_life(store: Store, life: Sequence[NewEvent]) -> str:
+    """Appends a life's events, one an append, to a stream of their own; returns its name."""
+    (stream_id,) = new_streams(1)
+    for version, event in enumerate(life):
+        item = Append(stream_id=stream_id, expected_version=version, events=(event,), command_id=secrets.token_hex(32))
+        assert isinstance(await store.log.append(item), Appended)
+    return stream_id
 
 
 class PlainWriter:
