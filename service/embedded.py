@@ -112,6 +112,14 @@ def node_id(home: Path) -> str:
     return path.read_text().strip()
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that others wait for: it appears with all its content, for its owner alone."""
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=FILE_MODE)
+    fresh.write_bytes(content)
+    fresh.replace(path)
+
+
 def node_home(home: Path, node: str | None) -> Path:
     """Names the folder of what is one node's own: the data folder itself for the one that runs its world."""
     return home if node is None else home / NODES / node
@@ -186,10 +194,7 @@ class EmbeddedWorld:
     def open_to_nodes(self) -> Iterator[None]:
         """Lets other nodes of this machine join for the block, by a file that its owner alone reads."""
         path = self.home / WORLD_FILE
-        fresh = path.with_suffix(".new")
-        fresh.touch(mode=FILE_MODE)
-        fresh.write_bytes(msgspec.json.encode(self.joining()))
-        fresh.replace(path)
+        write_whole(path, msgspec.json.encode(self.joining()))
         try:
             yield
         finally:

@@ -38,6 +38,7 @@ from service.embedded import (
     node_home,
     node_id,
     shared_slots,
+    write_whole,
 )
 from service.heads import HeadMetrics, kept_heads
 from service.heads_file import HeadsUnreadable, heads_path
@@ -90,7 +91,7 @@ async def _until_told(settings: Settings, console: Console, node: str | None) ->
         async with running(settings, node=node, on_name_lost=name_is_lost) as where:
             announce(settings, where, console=console)
             run_file = home / RUN_FILE
-            run_file.write_bytes(msgspec.json.encode(where))
+            write_whole(run_file, msgspec.json.encode(where))
             await stop.wait()
             run_file.unlink(missing_ok=True)
             console.print("stopping")
