@@ -209,9 +209,8 @@ def _verdict(checked: BundleChecked, outside: Outside | None, *, trusted: frozen
     if checked.uncovered:
         lines.append(f"the newest {checked.uncovered} events are not covered by a signed head yet: nothing proves them")
     if outside is not None:
-        lines.append(
-            f"compared with {checked.compared} heads of {outside.name}, not with {checked.not_compared} others"
-        )
+        others = f"; of {checked.not_compared} others it says nothing" if checked.not_compared else ""
+        lines.append(f"compared with {checked.compared} heads of {outside.name}{others}")
     lines.append("whether the escrow has later events that this bundle leaves out, no bundle can show")
     if not checked.findings:
         return [*lines, f"verdict: right, {len(checked.events)} events of {checked.escrow_id}"]

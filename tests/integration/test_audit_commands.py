@@ -18,6 +18,7 @@ from eventstore.opening import Store, open_store
 from schemas.bundle import Bundle
 from service.auth import Right
 from service.bundle_check import check_bundle
+from service.commands.audit import check
 from service.heads_file import HeadsFile, read_heads
 from tests.bundle_world import KEY, KEY_ID, sign
 from tests.given import ARBITER, BUYER, VENDOR
@@ -25,6 +26,10 @@ from tests.worlds import World, house_world
 
 KEY_HEX = KEY.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()).hex()
 OTHER = "ab" * 32
+PATIENCE_S = 60
+
+# Each command is a process that imports the service: seconds of a loaded machine.
+pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,19 @@ async def test_a_tail_cut_with_its_heads_shows_against_the_heads_kept_elsewhere_
     assert "no heads file: a tail cut off together with its heads would not show" in out
 
 
-async def test_a_bundle_is_exported_and_checked_far_from_any_log(audited: Audited) -> None:
+async def test_a_read_model_that_is_not_what_the_log_makes_of_it_is_told(audited: Audited) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while (await audited.world.ask("GET", "/api/escrows"))[1]["escrows"][0]["state"] != "funded":
+            await asyncio.sleep(0.05)
+    await audited.tamper("delete from model_escrows")
+    code, out, _ = await audited.thirdkey("audit", "verify")
+    assert code == 1
+    assert f"escrows, partition 0, {audited.escrow_id}: missing" in out
+
+
+async def test_a_bundle_is_exported_and_checked_far_from_any_log(
+    audited: Audited, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = audited.home / "bundle.json"
     code, out, err = await audited.thirdkey("audit", "export", audited.escrow_id, "--out", str(bundle))
     assert (code, out, err) == (0, "", "")
@@ -113,10 +130,12 @@ async def test_a_bundle_is_exported_and_checked_far_from_any_log(audited: Audite
     assert "state funded at version" in out
     assert out.splitlines()[-1].startswith("verdict: right")
     (audited.home / "trusted.txt").write_text(f"{OTHER}\n{KEY_ID}\n")
-    by_file = await audited.thirdkey("audit", "check", str(bundle), "--key", str(audited.home / "trusted.txt"))
-    assert by_file[0] == 0
-    alone = await audited.thirdkey("audit", "check", str(bundle), offline=True)
-    assert (alone[0], "no key was given (--key)" in alone[1]) == (0, True)
+    assert check(bundle, keys=[str(audited.home / "trusted.txt")]) == 0
+    assert "no key was given" not in capsys.readouterr().out
+    assert check(bundle) == 0
+    assert "no key was given (--key)" in capsys.readouterr().out
+    assert check(bundle, keys=[OTHER]) == 1
+    assert "a key that is not trusted" in capsys.readouterr().out
 
 
 async def test_a_changed_bundle_is_told_by_name_and_by_its_exit_code(audited: Audited) -> None:
@@ -129,15 +148,17 @@ async def test_a_changed_bundle_is_told_by_name_and_by_its_exit_code(audited: Au
     assert "it is not in the log that was signed: the event or its proof was changed" in out
 
 
-async def test_an_earlier_bundle_shows_that_the_log_only_grew(audited: Audited) -> None:
+async def test_an_earlier_bundle_shows_that_the_log_only_grew(
+    audited: Audited, capsys: pytest.CaptureFixture[str]
+) -> None:
     old, new = audited.home / "old.json", audited.home / "new.json"
     await audited.thirdkey("audit", "export", audited.escrow_id, "--out", str(old))
     assert (await audited.world.ask("POST", f"/api/escrows/{audited.escrow_id}/ship", user=VENDOR))[0] == 200
     await audited.world.create()
     await sign(audited.store)
     await audited.thirdkey("audit", "export", audited.escrow_id, "--out", str(new), "--heads", str(old))
-    code, out, _ = await audited.thirdkey("audit", "check", str(new), "--key", KEY_ID, "--heads", str(old))
-    assert (code, "compared with 1 heads of old.json" in out) == (0, True), out
+    assert check(new, keys=[KEY_ID], heads=old) == 0
+    assert "compared with 1 heads of old.json" in capsys.readouterr().out
 
 
 async def test_the_newest_events_are_signed_before_an_export_when_the_key_is_there(audited: Audited) -> None:
@@ -152,19 +173,18 @@ async def test_the_newest_events_are_signed_before_an_export_when_the_key_is_the
     assert (found.findings, found.uncovered) == ((), 0)
 
 
-async def test_what_an_auditor_gets_wrong_is_said_in_a_line(audited: Audited) -> None:
-    unknown, nobody, no_key, no_file, no_heads = await asyncio.gather(
-        audited.thirdkey("audit", "export", "esc_unknown"),
-        audited.thirdkey("audit", "check", str(audited.home / "nothing.json"), offline=True),
-        audited.thirdkey("audit", "verify", "--key", __file__),
-        audited.thirdkey("audit", "verify", "--key", "nothing"),
-        audited.thirdkey("audit", "verify", "--heads", __file__),
-    )
-    assert (unknown[0], "nothing of esc_unknown" in unknown[2]) == (1, True)
-    assert (nobody[0], "FileNotFoundError" in nobody[2]) == (1, True)
-    assert (no_key[0], "KeyUnreadable" in no_key[2]) == (1, True)
-    assert (no_file[0], "FileNotFoundError" in no_file[2]) == (1, True)
-    assert (no_heads[0], "HeadsUnreadable" in no_heads[2]) == (1, True)
+async def test_what_an_auditor_gets_wrong_is_said_in_a_line(
+    audited: Audited, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, nothing = Path(__file__), audited.home / "nothing.json"
+    assert [check(nothing), check(here, keys=["nothing"])] == [1, 1]
+    assert capsys.readouterr().err.count("FileNotFoundError") == 2
+    assert check(here, keys=[__file__]) == 1
+    assert "KeyUnreadable" in capsys.readouterr().err
+    assert check(here, heads=here) == 1
+    assert "HeadsUnreadable" in capsys.readouterr().err
+    code, _, err = await audited.thirdkey("audit", "export", "esc_unknown")
+    assert (code, "nothing of esc_unknown" in err) == (1, True)
 
 
 # -- over HTTP -----------------------------------------------------------------------------------------------
