@@ -55,13 +55,16 @@ def noise(at: int = 1) -> PayoutAddressSet:
 
 async def append(store: Store, stream_id: str, version: int, *events: AnyEvent) -> Appended:
     """Writes events behind a version of a stream, past all rules."""
-    new = tuple(_new(event) for event in events)
-    command_id = hashlib.sha256(f"{stream_id} {version}".encode()).hexdigest()
-    outcome = await store.log.append(
-        Append(stream_id=stream_id, expected_version=version, events=new, command_id=command_id)
-    )
+    outcome = await store.log.append(item_of(stream_id, version, *events))
     assert isinstance(outcome, Appended), outcome
     return outcome
+
+
+def item_of(stream_id: str, version: int, *events: AnyEvent) -> Append:
+    """The same command each time it is made again."""
+    new = tuple(_new(event) for event in events)
+    command_id = hashlib.sha256(f"{stream_id} {version}".encode()).hexdigest()
+    return Append(stream_id=stream_id, expected_version=version, events=new, command_id=command_id)
 
 
 def _new(event: AnyEvent) -> NewEvent:

@@ -4,16 +4,19 @@ import asyncio
 import socket
 from contextlib import asynccontextmanager, suppress
 
+import asyncpg
 import pytest
 from aiohttp import ClientSession, TCPConnector, WSMsgType
 
+from eventstore.api import AlreadyDone, Appended, LogUnavailable, OutcomeUnknown
+from eventstore.opening import open_store
 from schemas.cursor import decode_cursor
 from schemas.stream import HEARTBEAT, SIGNED_HEAD, Message
 from service.api.stream import HUB
 from service.auth import Right
 from tests.given import ARBITER, BUYER, VENDOR
 from tests.sim_world import until_true
-from tests.stream_world import ADMIN, Cut, Listener, append, created, escrow_id_of, listen, listen_live, noise
+from tests.stream_world import ADMIN, Cut, Listener, append, created, escrow_id_of, item_of, listen, listen_live, noise
 from tests.worlds import house_world
 
 ADMINS = (Right.ADMIN,)
@@ -220,3 +223,46 @@ async def test_what_is_announced_reaches_everybody_and_moves_no_cursor():
             assert (message.type, message.escrow_id, message.version) == (SIGNED_HEAD, None, None)
             assert message.data == {"partition": 0, "position": 7}
             assert message.cursor == before
+
+
+# -- a database that goes away -------------------------------------------------------------------------------
+
+
+async def cut_all(dsn):
+    """Ends every connection of the service to the database, as a restart of it does."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name like 'thirdkey%' and datname = current_database()"
+        )
+    finally:
+        await connection.close()
+
+
+async def append_whatever_happens(store, version):
+    """Repeats one append until it is known to be done."""
+    while True:
+        try:
+            outcome = await store.log.append(item_of(MINE, version, noise()))
+        except (LogUnavailable, OutcomeUnknown):
+            await asyncio.sleep(0.02)
+            continue
+        assert isinstance(outcome, Appended | AlreadyDone), outcome
+        return
+
+
+async def test_sockets_outlive_the_connections_to_the_database(postgres_dsn):
+    events = 60
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    async with house_world(store=store, stream_page_max=7) as world:
+        alice = await listen_live(world)
+        await append(store, MINE, 0, created(MINE))
+        for version in range(1, events):
+            if version == events // 2:
+                await cut_all(postgres_dsn)
+            await append_whatever_happens(store, version)
+        await cut_all(postgres_dsn)
+        assert [each.version for each in await alice.events(events)] == list(range(1, events + 1))
+        behind = await listen(world, after="0")
+        assert [each.version for each in await behind.events(events)] == list(range(1, events + 1))
