@@ -59,7 +59,7 @@ class PostgresModels:
         """Writes what belongs to generations whose checkpoint is at `before`, and returns those."""
         async with self._connection() as connection, connection.transaction():
             names = [write.generation.checkpoint for write in batch.writes]
-            places = (batch.partition, names, batch.before, batch.after)
+            places = (batch.partition, names, batch.before, batch.after, *_bounds(self._limits))
             rows = await connection.fetch(QUERIES["move"], *places, timeout=self._limits.append_timeout_s)
             moved = {row["projection"] for row in rows}
             for write in batch.writes:
@@ -86,7 +86,7 @@ class PostgresModels:
                     taken.append(model)
                 numbers = [await connection.fetchval(QUERIES["next_generation"], model) for model in models]
                 generations = [Generation(model, number) for model, number in zip(models, numbers, strict=True)]
-                yield _PostgresBuilding(connection, generations)
+                yield _PostgresBuilding(connection, generations, limits=self._limits)
             finally:
                 await _leave(connection, taken)
 
@@ -146,12 +146,19 @@ def _passes(error: Any) -> bool:
     return str(error.sqlstate)[:2] in ("53", "57", "40", "55")
 
 
+def _bounds(limits: LogLimits) -> tuple[str, str]:
+    """How long a transaction waits for a lock, and how long it may keep one without saying anything."""
+    bound = f"{round(limits.lock_timeout_s * 1000)}ms"
+    return bound, bound
+
+
 class _PostgresBuilding:
-    def __init__(self, connection: Any, generations: Sequence[Generation]) -> None:
-        self._connection, self.generations = connection, generations
+    def __init__(self, connection: Any, generations: Sequence[Generation], *, limits: LogLimits) -> None:
+        self._connection, self.generations, self._limits = connection, generations, limits
 
     async def swap(self) -> bool:
         async with self._connection.transaction():
+            await self._connection.execute(QUERIES["bound_swap"], *_bounds(self._limits))
             live = [await self._live_of(generation.model) for generation in self.generations]
             at = await self._positions([*live, *self.generations])
             if any(_is_behind(at, old, new) for old, new in zip(live, self.generations, strict=True)):

@@ -21,10 +21,13 @@ update read_models set stopped = $2 where model = $1 and stopped is distinct fro
 
 -- name: move
 -- Moves checkpoints that are where the caller takes them to be, and returns those. Their rows stay locked to the end of
--- the transaction; locking them in one order keeps two nodes from waiting for each other. The commit need not be durable:
--- rows and checkpoints are lost together, and are made again from the log.
+-- the transaction; locking them in one order keeps two nodes from waiting for each other. A node that is stopped in the
+-- middle is cut off after $6, and nobody waits for it for longer than $5. The commit need not be durable: rows and
+-- checkpoints are lost together, and are made again from the log.
 with settings as materialized (
-    select set_config('synchronous_commit', 'off', true) as synchronous_commit
+    select set_config('synchronous_commit', 'off', true) as synchronous_commit,
+        set_config('lock_timeout', $5, true) as lock_timeout,
+        set_config('idle_in_transaction_session_timeout', $6, true) as idle_timeout
 ),
 locked as materialized (
     select c.projection
@@ -233,6 +236,10 @@ laid as (
     select partition, model || '@' || newest, 0 from begun cross join log_heads
 )
 select newest from begun;
+
+-- name: bound_swap
+-- Bounds how long a swap waits for others, and how long others wait for one that was stopped in the middle.
+select set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true);
 
 -- name: lock_checkpoints
 -- Holds still the checkpoints of some generations.

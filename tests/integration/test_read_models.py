@@ -5,23 +5,26 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
 
 from domain.ids import EscrowId
+from eventstore.grouped import LogLimits
 from eventstore.memory import MemoryTables
 from eventstore.opening import Store, memory_store, open_store
-from projections.api import EscrowQuery, ModelReader, ModelTables
+from projections.api import EscrowQuery, Generation, ModelReader, ModelTables
 from projections.asking import ReadModels
 from projections.differences import differences
 from projections.folds import Standing
 from projections.models import MODELS, Model
 from projections.opening import open_models
+from projections.postgres import QUERIES, PostgresModels
 from projections.rebuild import RebuildFailed, rebuild
 from projections.rows import Row
 from projections.runner import Runner
 from service.commands import projections as command
 from service.settings import Settings
-from tests.model_worlds import LIVES, append, append_lives, new_events, unreadable
+from tests.model_worlds import LIVES, append, append_lives, batch_of, new_events, unreadable
 from tests.store_worlds import StoreWorld
 from tests.worlds import house_world
 
@@ -108,6 +111,20 @@ async def test_when_the_working_node_is_gone_another_goes_on(store_world: StoreW
     assert await onlooker.rows.escrow(EscrowId("esc_late")) is not None
     assert await differences(onlooker.log, onlooker.tables) == ()
     await other.__aexit__(None, None, None)
+
+
+async def test_a_node_that_is_stopped_within_a_write_holds_the_others_up_for_a_bounded_time(postgres_dsn: str) -> None:
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n")
+    tables = PostgresModels(store.pools[-1], limits=LogLimits(lock_timeout_s=WAIT_S))
+    await tables.begin(MODELS)
+    batch = batch_of(LIVES["funded"], model="escrows")
+    stopped = await asyncpg.connect(postgres_dsn)
+    await stopped.execute("begin")
+    moved = await stopped.fetch(QUERIES["move"], 0, ["escrows@1"], 0, batch.after, "1s", "300ms")
+    assert len(moved) == 1, "it holds the checkpoint, and says nothing more"
+    assert await tables.write(batch) == {Generation("escrows", 1)}
+    await stopped.close()
+    await store.aclose()
 
 
 # -- rebuilding under load -------------------------------------------------------------------------------------
