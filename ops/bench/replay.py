@@ -90,10 +90,13 @@ async def _small_and_large(stores: Mapping[str, Store]) -> Figures:
     names = {size: {n: await append_life(store, life_of(n)) for n in LIVES} for size, store in stores.items()}
     figures: dict[str, list[float]] = defaultdict(list)
     for _ in range(ROUNDS):
-        for size, store in stores.items():
-            for length in LIVES:
-                took = [await _timed_wake(store, names[size][length]) for _ in range(WAKES)]
-                figures[f"wake_{length}_{size}_ms"].append(median_ms(took))
+        for length in LIVES:
+            took: dict[str, list[float]] = defaultdict(list)
+            for _ in range(WAKES):
+                for size, store in stores.items():
+                    took[size].append(await _timed_wake(store, names[size][length]))
+            for size, seconds in took.items():
+                figures[f"wake_{length}_{size}_ms"].append(median_ms(seconds))
         for size, store in stores.items():
             load = await OurWriter(store).run(appenders=APPENDERS, seconds=APPEND_S)
             figures[f"append_{size}_p50_ms"].append(load.p50_ms)
