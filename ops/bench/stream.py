@@ -8,6 +8,7 @@ append to its receipt.
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import sys
@@ -42,6 +43,7 @@ from schemas.codec import encode
 from service.app import make_app
 from service.auth import issue_token
 from service.house import House
+from service.logs import configure_logs
 from service.settings import Settings
 from service.stream.messages import event_message
 
@@ -268,6 +270,7 @@ async def _rounds(bare: Bare, bare_far: Far, writer: Writer, far: Far) -> tuple[
 
 if __name__ == "__main__":
     raise_file_limit()
+    configure_logs(level=logging.ERROR)
     with contextlib.suppress(KeyboardInterrupt):
         alone_s, ours_s, took_s = asyncio.run(measure())
         ratio = spread([ours / alone for ours, alone in zip(ours_s, alone_s, strict=True)]).median
