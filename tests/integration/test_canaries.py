@@ -64,8 +64,9 @@ async def _life(chain: SimWorld, node: Node, world: World) -> EscrowId:
     """Plays an order through a dispute to a refund that is final, with mistakes on the way."""
     escrow_id = EscrowId(await world.create(order=ORDER))
     await world.set_addresses(escrow_id)
+    await until(node, escrow_id, "awaiting_funding", timeout_s=60)
     await pay_in(chain, node, escrow_id)
-    await until(node, escrow_id, "funded")
+    await until(node, escrow_id, "funded", timeout_s=60)
     _, opened = await world.ask("POST", "/api/disputes/open", {"escrow_id": escrow_id, "claim": CLAIM})
     notes = await EscrowSecrets(node.store.vault, escrow_id).seal(SealedKind.ADMIN_NOTES, "", NOTES)
     noted = c.NoteRecovery(at=moment(node), by=UserId("root"), action="contact_arbiter", notes=notes)

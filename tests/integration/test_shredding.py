@@ -198,8 +198,9 @@ async def test_a_shredded_escrow_is_watched_no_more_and_its_wallets_still_open()
     async with world.running() as node:
         escrow_id = await create(node)
         await set_addresses(node, escrow_id)
+        await until(node, escrow_id, "awaiting_funding", timeout_s=60)
         await pay_in(world, node, escrow_id)
-        await until(node, escrow_id, "funded")
+        await until(node, escrow_id, "funded", timeout_s=60)
         state = await play_release(world, node, escrow_id)
         other = await _watched_other(world, node)
         await tell(node, escrow_id, c.ShredKey(at=moment(node), by=UserId(ROOT), retention_days=0))
@@ -217,9 +218,9 @@ async def test_a_shredded_escrow_is_watched_no_more_and_its_wallets_still_open()
 
 async def _watched_other(world: SimWorld, node: Node) -> EscrowId:
     other = await create(node, escrow_id="esc_other")
-    await until(node, other, "awaiting_funding")
-    await until_true(lambda: other in node.watcher.watched)
-    await until_true(lambda: all(not counts.busy for counts in node.slot_counts().values()))
+    await until(node, other, "awaiting_funding", timeout_s=60)
+    await until_true(lambda: other in node.watcher.watched, timeout_s=60)
+    await until_true(lambda: all(not counts.busy for counts in node.slot_counts().values()), timeout_s=60)
     return other
 
 
