@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,7 +70,14 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
     """Gives one test a database of its own, migrated, without a log in it yet."""
-    yield from _with_database(postgres_server, f"template {postgres_server.template}")
+    with fresh_database(postgres_server) as dsn:
+        yield dsn
+
+
+@contextmanager
+def fresh_database(server: PostgresServer) -> Iterator[str]:
+    """Makes a database, migrated, without a log in it yet, for a test that needs several one after another."""
+    yield from _with_database(server, f"template {server.template}")
 
 
 @pytest.fixture

@@ -13,7 +13,10 @@ from schemas.stream import Message
 from service.api.stream import HUB
 from service.auth import Right
 from tests.given import ARBITER, BUYER, VENDOR
+from tests.postgres_fixtures import fresh_database
 from tests.sim_world import until_true
+from tests.soak import rounds
+from tests.store_worlds import PostgresWorld
 from tests.stream_world import ADMIN, Cut, append, created, escrow_id_of, listen, listen_live, noise
 from tests.worlds import house_world
 
@@ -264,6 +267,19 @@ async def hear_all(worlds, user, *, seed):
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_whoever_is_cut_at_any_message_and_resumes_at_any_node_misses_and_repeats_nothing(store_world, seed):
+    await grow_and_hear(store_world, seed=seed)
+
+
+@pytest.mark.soak
+async def test_a_thousand_dropped_sockets_miss_and_repeat_nothing(postgres_server):
+    for seed in rounds("lives of five escrows whose listeners' sockets were dropped 15 to 25 times", short=1, full=60):
+        with fresh_database(postgres_server) as dsn:
+            world = PostgresWorld(dsn, partitions=4)
+            await grow_and_hear(world, seed=100 + seed)
+            await world.aclose()
+
+
+async def grow_and_hear(store_world, *, seed):
     stores = [await store_world.open(), await store_world.open(node_id="m")]
     async with two_nodes(stores, stream_queue_max=5) as worlds:
         users = (BUYER, VENDOR, ARBITER, "carol", "judge", ADMIN)
