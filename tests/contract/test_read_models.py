@@ -28,6 +28,8 @@ from tests.model_worlds import LIVES, append, append_lives, batch_of, feed_all, 
 from tests.store_worlds import StoreWorld
 
 EVERY = Micros(2**62)
+# What a read answers does not depend on the number of partitions: 4 show what 1 would.
+two_backends = pytest.mark.parametrize("store_world", ["memory-4", "postgres-4"], indirect=True)
 
 
 class Models:
@@ -217,6 +219,7 @@ async def _counted_anew(models: Models) -> dict[str, int]:
 # -- reading ---------------------------------------------------------------------------------------------------
 
 
+@two_backends
 async def test_escrows_come_newest_first_in_pages_and_by_filter(full: Models) -> None:
     everything = await full.rows.escrow_page(EscrowQuery(user=None, limit=100))
     assert len(everything) == len(LIVES)
@@ -238,6 +241,7 @@ def _last(rows: list[EscrowRow]) -> Place | None:
     return Place(rows[-1].created_at, rows[-1].escrow_id) if rows else None
 
 
+@two_backends
 async def test_cases_are_found_by_name_and_by_arbiter(full: Models) -> None:
     row = await full.rows.case(CaseId("case-1"))
     assert row is not None and (row.escrow_id, row.buyer_claim) == ("esc_disputed", "claim")
@@ -247,6 +251,7 @@ async def test_cases_are_found_by_name_and_by_arbiter(full: Models) -> None:
     assert await full.rows.cases_of(BUYER, after=None, limit=5) == []
 
 
+@two_backends
 async def test_items_come_oldest_activity_first(full: Models) -> None:
     assert await full.rows.recovery_count() == 1
     (row,) = await full.rows.recovery(after=None, limit=5)
@@ -254,6 +259,7 @@ async def test_items_come_oldest_activity_first(full: Models) -> None:
     assert await full.rows.recovery(after=Place(row.active_at, row.escrow_id), limit=5) == []
 
 
+@two_backends
 async def test_open_turns_are_paged_by_escrow_and_role(full: Models) -> None:
     found = await full.rows.open_turns(SeatKind.POOL, after=None, limit=100)
     keys = [(row.escrow_id, row.role) for row in found]
@@ -263,6 +269,7 @@ async def test_open_turns_are_paged_by_escrow_and_role(full: Models) -> None:
     assert await full.rows.open_turns(SeatKind.RELAY, after=None, limit=100) == []
 
 
+@two_backends
 async def test_deadlines_come_soonest_first_up_to_the_moment(full: Models) -> None:
     found = await full.rows.due(EVERY, after=None, limit=100)
     assert [row.due for row in found] == sorted(row.due for row in found)
@@ -271,6 +278,7 @@ async def test_deadlines_come_soonest_first_up_to_the_moment(full: Models) -> No
     assert await full.rows.due(EVERY, after=soonest, limit=100) == list(found[1:])
 
 
+@two_backends
 async def test_watched_escrows_are_found_once_after_each_move(full: Models) -> None:
     heads = {head.partition: head.position for head in await full.log.heads()}
     found = [each for at in heads for each in await full.rows.watched(at, after_position=0, limit=100)]
@@ -279,6 +287,7 @@ async def test_watched_escrows_are_found_once_after_each_move(full: Models) -> N
     assert again == []
 
 
+@two_backends
 async def test_wallets_are_one_row_an_escrow(full: Models) -> None:
     row = await full.rows.wallets(EscrowId("esc_funded"))
     assert row is not None and (row.buyer_wallet, row.arbiter_kind) == ("wallet-buyer", SeatKind.POOL)
