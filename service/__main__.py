@@ -204,7 +204,9 @@ def escrow_shred(escrow_id: str) -> int:
         The escrow, as the API names it.
     """
     from service.commands.secrets import shred as run
+    from service.logs import configure_logs
 
+    configure_logs()
     return asyncio.run(run(_settings(), escrow_id))
 
 

@@ -22,7 +22,6 @@ from eventstore.rotation import Rotated
 from eventstore.rotation import rotate as rotate_keys
 from schemas.codec import UnknownEvent
 from service.keys import KeyFileWrong, encryption_key, other_keys
-from service.logs import configure_logs
 from service.reading import NoLog, database
 from service.settings import Settings
 
@@ -50,8 +49,6 @@ async def rotate(settings: Settings) -> int:
 
 async def shred(settings: Settings, escrow_id: str) -> int:
     """Shreds an escrow's secrets and returns 0, or says why not and returns 1."""
-
-    configure_logs()
 
     async def work(store: Store) -> int:
         async with _desk(store) as desk:
