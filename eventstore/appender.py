@@ -8,25 +8,26 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Protocol
 
+import msgspec
+
 from eventstore.api import (
     Append,
     AppendRejected,
-    Head,
     LogBusy,
     LogUnavailable,
     Outcome,
     OutcomeUnknown,
 )
 from eventstore.chain import SALT_BYTES
-from eventstore.plan import Known, Plan, assumed, plan_group
+from eventstore.plan import Hashed, Known, Plan, Written, assumed, plan_group
 
 COMMIT_ATTEMPTS_MAX = 100
-"""How often a group is judged anew because other nodes moved the head first, before its callers are told to wait."""
-KNOWN_EVERY = 3
-"""After so many attempts everything is looked up: a moving head must not hide that the group itself is in the way."""
-RIVAL_GROUPS = 8
-"""How many groups in a row find the head where this node left it before the next one is written without looking."""
+"""How often a group is judged anew because other nodes were faster, before its callers are told to wait."""
 
+RIVAL_GROUPS = 8
+"""How many groups in a row find the head where this node left it before it hashes ahead again."""
+
+_NOTHING = Written(position=0, recorded_at=0, hashed=Hashed(behind=b"", leaves=(), chains=()))
 _log = logging.getLogger(__name__)
 
 
@@ -34,23 +35,25 @@ class AnswerLost(Exception):
     """A call was sent and no answer came back: what it wrote is durable or it is not."""
 
 
+class KeyTaken(Exception):
+    """A command of the plan has its receipt already, or another node was faster with a version; nothing was written."""
+
+
 class GroupWriter(Protocol):
     """Where groups are written: Postgres or memory.
 
     All methods raise `LogUnavailable` when nothing was sent and `LogBusy` when the lock was not to be had;
-    `write` raises `AnswerLost`. Anything else counts as the fault of an item of the group, nothing written.
+    `write` raises `AnswerLost` and `KeyTaken`. Anything else counts as the fault of an item of the group, nothing
+    written.
     """
-
-    async def head(self, partition: int) -> Head:
-        """Reads the end of the partition."""
 
     async def known(self, partition: int, items: Sequence[Append]) -> Known:
         """Reads what the items are judged by, all in one snapshot."""
 
-    async def write(self, plan: Plan) -> int | None:
-        """Writes a plan whole or not at all.
+    async def write(self, plan: Plan) -> Written | None:
+        """Writes a plan whole or not at all: behind the head it was hashed for, or behind any if it was not hashed.
 
-        Returns the `recorded_at` of its events, or None when something is no longer as the plan knew it.
+        Returns the places and the time its events got, or None when something is not as the plan knew it.
         """
 
 
@@ -70,12 +73,14 @@ class Appender:
         self._writer, self._partition, self._on_commit = writer, partition, on_commit
         self._queue_max, self._group_max, self._versions_max = queue_max, group_max, versions_max
         self._waiting: deque[_Waiting] = deque()
-        self._head: Head | None = None
-        """Where the last call left it; None when that is not known."""
-        self._versions: dict[str, int] = {}
-        """Of streams at this head: right as long as it is, for whoever appends moves it."""
+        self._position: int | None = None
+        """Where the last call left the partition, which never ends before it; None when that is not known."""
+        self._chain = b""
+        """The chain there."""
         self._rivals = 0
-        """For how many groups more the head is looked at first, because another node moves it too."""
+        """For how many groups more the hashing is left to the writer, because another node moves the head too."""
+        self._versions: dict[str, int] = {}
+        """What streams were at once; none goes back, whatever other nodes append."""
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -147,51 +152,49 @@ class Appender:
 
     async def _commit(self, items: Sequence[Append]) -> Sequence[Outcome]:
         plan = await self._first_plan(items)
-        for attempt in range(COMMIT_ATTEMPTS_MAX):
-            recorded_at = await self._writer.write(plan) if plan.receipts else 0
-            if recorded_at is not None:
-                self._remember(plan)
-                if plan.receipts:
-                    self._on_commit()
-                return plan.answers(recorded_at)
-            plan = await self._next_plan(items, lost=plan.known.head, attempt=attempt)
-        raise LogBusy("other nodes kept moving the head")
+        for _ in range(COMMIT_ATTEMPTS_MAX):
+            if not plan.receipts:
+                return plan.answers(_NOTHING)
+            try:
+                written = await self._writer.write(plan)
+            except KeyTaken:
+                plan = await self._known_plan(items)
+                continue
+            if written is not None:
+                self._remember(plan, written)
+                self._on_commit()
+                return plan.answers(written)
+            plan = await self._next_plan(items, lost=plan)
+        raise LogBusy("other nodes were faster every time")
 
     async def _first_plan(self, items: Sequence[Append]) -> Plan:
-        head, self._head = self._head, None
-        if head is None:
-            return await self._known_plan(items)
-        return await self._assumed_plan(items, head=await self._look(seen=head) if self._rivals else head)
-
-    async def _next_plan(self, items: Sequence[Append], *, lost: Head, attempt: int) -> Plan:
-        """Judges a group anew that could not be written: because the head moved, or because of what is in it."""
-        head = await self._look(seen=lost)
-        if head == lost or attempt % KNOWN_EVERY == KNOWN_EVERY - 1:
-            return await self._known_plan(items)
-        return await self._assumed_plan(items, head=head)
-
-    async def _look(self, *, seen: Head) -> Head:
-        """Reads the head, and learns whether another node moved it."""
-        head = await self._writer.head(self._partition)
-        if head == seen:
-            self._rivals = max(self._rivals - 1, 0)
-        else:
-            self._versions.clear()
-            self._rivals = RIVAL_GROUPS
-        return head
-
-    async def _assumed_plan(self, items: Sequence[Append], *, head: Head) -> Plan:
         """Judges a group by its own word and what is remembered; a refusal only by what the database says."""
-        plan = plan_group(items, assumed(items, head=head, versions=self._versions), new_salt=_new_salt)
+        position, self._position = self._position, None
+        if position is None:
+            return await self._known_plan(items)
+        chain = b"" if self._rivals else self._chain
+        plan = self._plan(items, assumed(items, position=position, chain=chain, versions=self._versions))
         return await self._known_plan(items) if plan.refuses else plan
+
+    async def _next_plan(self, items: Sequence[Append], *, lost: Plan) -> Plan:
+        """Leaves the hashing to the writer first, for most often the head alone has moved; then judges anew."""
+        if lost.hashed is None:
+            return await self._known_plan(items)
+        self._rivals = RIVAL_GROUPS
+        return msgspec.structs.replace(lost, hashed=None)
 
     async def _known_plan(self, items: Sequence[Append]) -> Plan:
         known = await self._writer.known(self._partition, items)
+        # Forgotten each time: after a database was put back to what it was once, what is remembered is not true.
         self._versions.clear()
-        return plan_group(items, known, new_salt=_new_salt)
+        return self._plan(items, known)
 
-    def _remember(self, plan: Plan) -> None:
-        self._head = plan.head
+    def _plan(self, items: Sequence[Append], known: Known) -> Plan:
+        return plan_group(items, known, partition=self._partition, new_salt=_new_salt)
+
+    def _remember(self, plan: Plan, written: Written) -> None:
+        self._rivals = max(self._rivals - 1, 0) if written.position == plan.known.position else RIVAL_GROUPS
+        self._position, self._chain = written.position + len(plan.rows), written.hashed.last
         self._versions.update(plan.versions)
         if len(self._versions) > self._versions_max:
             self._versions = dict(plan.versions)

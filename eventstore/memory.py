@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from eventstore.api import Append, Head, Lease, LeaseRow, LogUnavailable, Receipt, Recorded
-from eventstore.appender import AnswerLost
+from eventstore.appender import AnswerLost, KeyTaken
 from eventstore.chain import GENESIS
 from eventstore.grouped import GroupedLog, LogLimits
 from eventstore.heads import GrowingHead
 from eventstore.keys import WrappedKey
-from eventstore.plan import CommandKey, Known, Plan
+from eventstore.plan import CommandKey, Known, Plan, Written, hashed, receipt_of
 
 Clock = Callable[[], int]
 """Microseconds since the Unix epoch: the twin's "database clock"."""
@@ -146,20 +146,18 @@ class _MemoryWriter:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def head(self, partition: int) -> Head:
-        return self._tables.head(partition)
-
     async def known(self, partition: int, items: Sequence[Append]) -> Known:
         tables = self._tables
         keys = [(item.stream_id, item.command_id) for item in items]
         return Known(
-            head=tables.head(partition),
-            versions={item.stream_id: len(tables.streams.get(item.stream_id, ())) for item in items},
+            position=tables.head(partition).position,
+            chain=tables.head(partition).chain,
+            versions={item.stream_id: self._version(item.stream_id) for item in items},
             fences={item.fence.seat: tables.fence(item.fence.seat) for item in items if item.fence is not None},
             receipts={key: tables.receipts[key] for key in keys if key in tables.receipts},
         )
 
-    async def write(self, plan: Plan) -> int | None:
+    async def write(self, plan: Plan) -> Written | None:
         await self.open.wait()
         await asyncio.sleep(0)
         fault = self.faults.pop(0) if self.faults else None
@@ -167,29 +165,45 @@ class _MemoryWriter:
             raise LogUnavailable("as told")
         if fault is Fault.LOST_BEFORE_WRITE:
             raise AnswerLost("as told")
-        if fault is Fault.CRASH or any("\0" in event.type for event in plan.events(0)):
+        if fault is Fault.CRASH or any("\0" in kind for _, _, kind, *_ in plan.rows):
             raise RuntimeError("the group cannot be written")
-        recorded_at = self._write(plan) if self._still(plan) else None
+        still = self._still(plan)
+        if still and self._keys_taken(plan):
+            raise KeyTaken
+        written = self._write(plan) if still else None
         if fault is Fault.LOST_AFTER_WRITE:
             raise AnswerLost("as told")
-        return recorded_at
+        return written
 
     def _still(self, plan: Plan) -> bool:
         tables, known = self._tables, plan.known
+        head = tables.head(plan.partition)
         return (
-            tables.head(known.head.partition) == known.head
-            and all(len(tables.streams.get(stream, ())) == version for stream, version in known.assumed.items())
+            (plan.hashed is None or plan.hashed.behind == head.chain)
+            and (head.position == known.position if plan.exact else head.position >= known.position)
+            and all(self._version(stream) == version for stream, version in known.assumed.items())
             and all(tables.fence(seat) == fence for seat, fence in known.fences.items())
-            and not any((r.stream_id, r.command_id) in tables.receipts for r in plan.receipts)
         )
 
-    def _write(self, plan: Plan) -> int:
-        now = self._tables.clock()
-        for event in plan.events(now):
-            self._tables.events[event.partition].append(event)
-            self._tables.streams.setdefault(event.stream_id, []).append(event)
-        self._tables.receipts.update(((r.stream_id, r.command_id), r) for r in plan.receipts)
-        return now
+    def _keys_taken(self, plan: Plan) -> bool:
+        receipts = self._tables.receipts
+        return any((stream, command) in receipts for stream, command, *_ in plan.receipts) or any(
+            version <= self._version(stream) for stream, version, *_ in plan.rows
+        )
+
+    def _version(self, stream_id: str) -> int:
+        return len(self._tables.streams.get(stream_id, ()))
+
+    def _write(self, plan: Plan) -> Written:
+        tables, head = self._tables, self._tables.head(plan.partition)
+        made = plan.hashed or hashed(plan.rows, partition=head.partition, position=head.position, chain=head.chain)
+        written = Written(position=head.position, recorded_at=tables.clock(), hashed=made)
+        for event in plan.events(written):
+            tables.events[event.partition].append(event)
+            tables.streams.setdefault(event.stream_id, []).append(event)
+        for row in plan.receipts:
+            tables.receipts[row[:2]] = receipt_of(row, position=head.position)
+        return written
 
 
 class MemoryLeases:

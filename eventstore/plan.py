@@ -10,7 +10,6 @@ from eventstore.api import (
     Appended,
     Conflict,
     FencedOff,
-    Head,
     NewEvent,
     Outcome,
     Receipt,
@@ -21,51 +20,90 @@ from eventstore.chain import leaf_of, next_chain
 CommandKey = tuple[str, str]
 """Stream id and command id."""
 
-Row = tuple[int, str, int, str, int, str, int, bytes, bytes, bytes, bytes, bytes]
-"""One event as it is written: position, stream id, version, type, schema version, command id, `occurred_at`, meta,
-body, salt, leaf, chain. A record of it is made once, when the database has said its time."""
+Row = tuple[str, int, str, int, str, int, bytes, bytes, bytes]
+"""One event as it is handed over: stream id, version, type, schema version, command id, `occurred_at`, meta, body and
+salt. Its place it gets under the head's lock."""
+
+ReceiptRow = tuple[str, str, str, bytes, int, int]
+"""One receipt as it is handed over: stream id, command id, body hash, outcome, version, and how many of the group's
+events come before and with it."""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """What a group is judged by, read in one snapshot or assumed; a writer verifies it as it writes."""
 
-    head: Head
+    position: int
+    """Where the partition ended; it may be further by now."""
+    chain: bytes
+    """The chain there; empty when it will hardly be there still, so that hashing behind it is no use."""
     versions: Mapping[str, int]
     """By stream id; 0 for a stream that does not exist."""
     fences: Mapping[str, int]
     """By seat; 0 for a seat never leased."""
     receipts: Mapping[CommandKey, Receipt]
     assumed: Mapping[str, int] = {}
-    """The versions that are the items' own word. The others are right as long as the head is where it was: whoever
-    appends moves it."""
+    """The versions that are the items' own word, to be looked up. The others were reached once: no stream goes back, so
+    that only a version taken since can be in the way, and its key says so."""
+
+
+class Hashed(msgspec.Struct, frozen=True, kw_only=True):
+    """Leaves and chains of events behind one chain."""
+
+    behind: bytes
+    leaves: Sequence[bytes]
+    chains: Sequence[bytes]
+
+    @property
+    def last(self) -> bytes:
+        """The chain after them."""
+        return self.chains[-1] if self.chains else self.behind
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a plan's events under the head's lock."""
+
+    position: int
+    """Where the partition ended before them."""
+    recorded_at: int
+    hashed: Hashed
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to write for a group, and what to answer each of its items once that is durable."""
 
+    partition: int
     known: Known
-    head: Head
     rows: Sequence[Row]
-    receipts: Sequence[Receipt]
+    hashed: Hashed | None
+    """Of its rows, behind `known.chain`: it is written only if the partition ends there still. None leaves the hashing
+    to the writer, behind whatever the partition ends with."""
+    receipts: Sequence[ReceiptRow]
     """Commands taken to have no receipt yet."""
     versions: Mapping[str, int]
     """Of every stream of the group, after it."""
-    outcomes: "Sequence[Outcome | _Accepted]"
+    exact: bool
+    """Says whether it holds only where the partition ends at `known.position`: an item without events takes no version,
+    so that no key tells when another one was faster."""
+    outcomes: "Sequence[Outcome | _Accepted | _Repeated]"
 
     @property
     def refuses(self) -> bool:
         """Says whether an item is answered `Conflict` or `FencedOff`."""
         return any(isinstance(outcome, Conflict | FencedOff) for outcome in self.outcomes)
 
-    def events(self, recorded_at: int) -> list[Recorded]:
-        """Returns what is written, with the database's time of it."""
-        return [_recorded(row, self.head.partition, recorded_at) for row in self.rows]
-
-    def answers(self, recorded_at: int) -> list[Outcome]:
-        """Returns the outcomes in the items' order; `recorded_at` is the database's time of the group."""
-        events = self.events(recorded_at)
+    def events(self, written: Written) -> list[Recorded]:
+        """Returns what was written, with the places and the time it got."""
+        marks = zip(self.rows, written.hashed.leaves, written.hashed.chains, strict=True)
         return [
-            outcome.answer(self.head.partition, events) if isinstance(outcome, _Accepted) else outcome
+            _recorded(row, self.partition, position, written.recorded_at, leaf, chain)
+            for position, (row, leaf, chain) in enumerate(marks, written.position + 1)
+        ]
+
+    def answers(self, written: Written) -> list[Outcome]:
+        """Returns the outcomes in the items' order."""
+        events = self.events(written)
+        return [
+            outcome.answer(self, written, events) if isinstance(outcome, _Accepted | _Repeated) else outcome
             for outcome in self.outcomes
         ]
 
@@ -75,22 +113,64 @@ class _Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
     first: int
     end: int
-    position: int
     version: int
 
-    def answer(self, partition: int, events: Sequence[Recorded]) -> Appended:
+    def answer(self, plan: Plan, written: Written, events: Sequence[Recorded]) -> Appended:
         return Appended(
-            partition=partition,
-            position=self.position,
+            partition=plan.partition,
+            position=written.position + self.end,
             version=self.version,
             events=tuple(events[self.first : self.end]),
         )
 
 
-def assumed(items: Sequence[Append], *, head: Head, versions: Mapping[str, int]) -> Known:
+class _Repeated(msgspec.Struct, frozen=True, kw_only=True):
+    """An item whose command is in the same group already, with this of the plan's receipts."""
+
+    receipt: int
+
+    def answer(self, plan: Plan, written: Written, events: Sequence[Recorded]) -> AlreadyDone:
+        return AlreadyDone(receipt=receipt_of(plan.receipts[self.receipt], position=written.position))
+
+
+def receipt_of(row: ReceiptRow, *, position: int) -> Receipt:
+    """Makes a receipt of what was handed over; `position` is where the partition ended before its group."""
+    stream_id, command_id, body_hash, outcome, version, events = row
+    return Receipt(
+        command_id=command_id,
+        stream_id=stream_id,
+        body_hash=body_hash,
+        outcome=outcome,
+        version=version,
+        position=position + events,
+    )
+
+
+def hashed(rows: Sequence[Row], *, partition: int, position: int, chain: bytes) -> Hashed:
+    """Hashes events put behind this position and chain, as `chain_events` does in SQL."""
+    behind, leaves, chains = chain, [], []
+    for at, row in enumerate(rows, position + 1):
+        stream_id, version, kind, schema_version, command_id, occurred_at, meta, body, salt = row
+        event = NewEvent(type=kind, schema_version=schema_version, occurred_at=occurred_at, meta=meta, body=body)
+        leaf = leaf_of(
+            event,
+            partition=partition,
+            position=at,
+            stream_id=stream_id,
+            version=version,
+            command_id=command_id,
+            salt=salt,
+        )
+        chain = next_chain(chain, leaf)
+        leaves.append(leaf)
+        chains.append(chain)
+    return Hashed(behind=behind, leaves=leaves, chains=chains)
+
+
+def assumed(items: Sequence[Append], *, position: int, chain: bytes, versions: Mapping[str, int]) -> Known:
     """Takes every item's word for its fence and being new, and for its version where `versions` does not say the same.
 
-    Right nearly always, and verified when written. `versions` are those of some streams at this head.
+    Right nearly always, and verified when written. `versions` are those that some streams had once.
     """
     expected: dict[str, int] = {}
     fences: dict[str, int] = {}
@@ -99,38 +179,49 @@ def assumed(items: Sequence[Append], *, head: Head, versions: Mapping[str, int])
         if item.fence is not None:
             fences.setdefault(item.fence.seat, item.fence.fence)
     unproven = {stream: version for stream, version in expected.items() if versions.get(stream) != version}
-    return Known(head=head, versions=expected, fences=fences, receipts={}, assumed=unproven)
+    # No key tells of these whether they are still right.
+    unproven |= {item.stream_id: expected[item.stream_id] for item in items if not item.events}
+    return Known(position=position, chain=chain, versions=expected, fences=fences, receipts={}, assumed=unproven)
 
 
-def plan_group(items: Sequence[Append], known: Known, *, new_salt: Callable[[], bytes]) -> Plan:
-    """Judges the items in order, each as if those before it had been written, and numbers and chains their events."""
+def plan_group(items: Sequence[Append], known: Known, *, partition: int, new_salt: Callable[[], bytes]) -> Plan:
+    """Judges the items in order, each as if those before it had been written."""
     draft = _Draft(known, new_salt)
     outcomes = [draft.judge(item) for item in items]
     return Plan(
+        partition=partition,
         known=known,
-        head=Head(partition=known.head.partition, position=draft.position, chain=draft.chain),
         rows=draft.rows,
+        hashed=_hashed_ahead(draft.rows, known, partition=partition),
         receipts=draft.new_receipts,
         versions=draft.versions,
+        exact=draft.exact,
         outcomes=outcomes,
     )
+
+
+def _hashed_ahead(rows: Sequence[Row], known: Known, *, partition: int) -> Hashed | None:
+    return hashed(rows, partition=partition, position=known.position, chain=known.chain) if known.chain else None
 
 
 class _Draft:
     """The state of a partition as it would be after the items judged so far."""
 
     def __init__(self, known: Known, new_salt: Callable[[], bytes]) -> None:
-        self.partition, self.position, self.chain = known.head.partition, known.head.position, known.head.chain
-        self.versions, self.fences, self.receipts = dict(known.versions), known.fences, dict(known.receipts)
+        self.versions, self.fences, self.receipts = dict(known.versions), known.fences, known.receipts
         self.rows: list[Row] = []
-        self.new_receipts: list[Receipt] = []
+        self.new_receipts: list[ReceiptRow] = []
+        self.new_commands: dict[CommandKey, int] = {}
+        self.exact = False
         self.new_salt = new_salt
 
-    def judge(self, item: Append) -> Outcome | _Accepted:
+    def judge(self, item: Append) -> Outcome | _Accepted | _Repeated:
         """Answers one item and, if it is good, adds what it writes. An old command comes before fence and version."""
-        receipt = self.receipts.get((item.stream_id, item.command_id))
-        if receipt is not None:
-            return AlreadyDone(receipt=receipt)
+        key = (item.stream_id, item.command_id)
+        if key in self.receipts:
+            return AlreadyDone(receipt=self.receipts[key])
+        if key in self.new_commands:
+            return _Repeated(receipt=self.new_commands[key])
         if item.fence is not None and self.fences[item.fence.seat] != item.fence.fence:
             return FencedOff(current_fence=self.fences[item.fence.seat])
         if self.versions[item.stream_id] != item.expected_version:
@@ -138,41 +229,20 @@ class _Draft:
         return self.accept(item)
 
     def accept(self, item: Append) -> _Accepted:
-        first = len(self.rows)
+        stream_id, command_id, first = item.stream_id, item.command_id, len(self.rows)
         for version, event in enumerate(item.events, item.expected_version + 1):
-            self.place(item, event, version)
-        version = self.versions[item.stream_id] = item.expected_version + len(item.events)
-        receipt = Receipt(
-            command_id=item.command_id,
-            stream_id=item.stream_id,
-            body_hash=item.body_hash,
-            outcome=item.outcome,
-            version=version,
-            position=self.position,
-        )
-        self.receipts[(item.stream_id, item.command_id)] = receipt
-        self.new_receipts.append(receipt)
-        return _Accepted(first=first, end=len(self.rows), position=self.position, version=version)
-
-    def place(self, item: Append, event: NewEvent, version: int) -> None:
-        self.position += 1
-        salt = self.new_salt()
-        leaf = leaf_of(
-            event,
-            partition=self.partition,
-            position=self.position,
-            stream_id=item.stream_id,
-            version=version,
-            command_id=item.command_id,
-            salt=salt,
-        )
-        self.chain = next_chain(self.chain, leaf)
-        place = (self.position, item.stream_id, version, event.type, event.schema_version, item.command_id)
-        self.rows.append((*place, event.occurred_at, event.meta, event.body, salt, leaf, self.chain))
+            content = (event.type, event.schema_version, command_id, event.occurred_at, event.meta, event.body)
+            self.rows.append((stream_id, version, *content, self.new_salt()))
+        end, version = len(self.rows), item.expected_version + len(item.events)
+        self.versions[stream_id] = version
+        self.exact = self.exact or first == end
+        self.new_commands[(stream_id, command_id)] = len(self.new_receipts)
+        self.new_receipts.append((stream_id, command_id, item.body_hash, item.outcome, version, end))
+        return _Accepted(first=first, end=end, version=version)
 
 
-def _recorded(row: Row, partition: int, recorded_at: int) -> Recorded:
-    position, stream_id, version, kind, schema_version, command_id, occurred_at, meta, body, salt, leaf, chain = row
+def _recorded(row: Row, partition: int, position: int, recorded_at: int, leaf: bytes, chain: bytes) -> Recorded:
+    stream_id, version, kind, schema_version, command_id, occurred_at, meta, body, salt = row
     return Recorded(
         partition=partition,
         position=position,

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from eventstore.api import Append, Head, LogBusy, LogUnavailable, Receipt, Recorded
-from eventstore.appender import AnswerLost
+from eventstore.appender import AnswerLost, KeyTaken
 from eventstore.grouped import GroupedLog, LogLimits
-from eventstore.plan import CommandKey, Known, Plan
+from eventstore.plan import CommandKey, Hashed, Known, Plan, Written
 from eventstore.queries import QUERIES
 
 APP_ROLE = "thirdkey_app"
@@ -36,6 +36,7 @@ _LOST = (
 )
 """No answer: the connection broke, was closed under us (asyncpg then also names a state it cannot switch to, seen after
 kill -9 of the server), or time ran out."""
+_ANY_POSITION = 2**63 - 1
 _STOPPING = ("57P01", "57P02", "57P03", "57P05")
 """Server shutting down, crashed, starting up, session ended: whether the commit came first is not said."""
 
@@ -150,15 +151,8 @@ class PostgresWriter:
         self._lock_timeout = f"{round(limits.lock_timeout_s * 1000)}ms"
         self._idle_timeout = f"{round(limits.append_timeout_s * 1000)}ms"
 
-    async def head(self, partition: int) -> Head:
-        """Reads the end of the partition; raises `LogUnavailable`."""
-        with _away_without_answer():
-            async with self._connection(partition) as connection:
-                (row,) = await _fetch(connection, "head", partition, limits=self._limits)
-        return Head(**row)
-
     async def known(self, partition: int, items: Sequence[Append]) -> Known:
-        """Reads head, versions, fences and receipts in one snapshot; raises `LogUnavailable`, `LogBusy`."""
+        """Reads position, versions, fences and receipts in one snapshot; raises `LogUnavailable`, `LogBusy`."""
         streams = list({item.stream_id for item in items})
         seats = list({item.fence.seat for item in items if item.fence is not None})
         keys = [(item.stream_id, item.command_id) for item in items]
@@ -168,22 +162,23 @@ class PostgresWriter:
                 row = (await _fetch(connection, "known", *values, limits=self._limits))[0]
                 receipts = await self._receipts(connection, partition, [keys[n - 1] for n in row["done"]])
         return Known(
-            head=Head(partition=partition, position=row["position"], chain=row["chain"]),
+            position=row["position"],
+            chain=row["chain"],
             versions=dict(zip(streams, row["versions"], strict=True)),
             fences=dict(zip(seats, row["fences"], strict=True)),
             receipts=receipts,
         )
 
-    async def write(self, plan: Plan) -> int | None:
-        """Sends one plan; raises `LogUnavailable` before sending, `LogBusy`, `AnswerLost` when no answer came."""
-        partition, timeout = plan.head.partition, self._limits.append_timeout_s
+    async def write(self, plan: Plan) -> Written | None:
+        """Sends one plan; raises `LogUnavailable` before sending, `LogBusy`, `KeyTaken`, `AnswerLost`."""
+        partition, timeout = plan.partition, self._limits.append_timeout_s
+        query = "append_group_behind" if plan.hashed is None else "append_group"
         values = (partition, self._lock_timeout, self._idle_timeout, *_plan_values(plan))
         try:
             async with self._connection(partition) as connection:
-                rows = await connection.fetch(QUERIES["append_group"], *values, timeout=timeout)
+                rows = await connection.fetch(QUERIES[query], *values, timeout=timeout)
         except asyncpg.UniqueViolationError:
-            # One of the commands has its receipt already: receipts alone do not move the head.
-            return None
+            raise KeyTaken from None
         except asyncpg.PostgresError as error:
             raise _sorted_out(error) from None
         except (ConnectionError, TimeoutError, asyncpg.InternalClientError) as error:
@@ -192,7 +187,7 @@ class PostgresWriter:
             if isinstance(error, asyncpg.DataError):
                 raise
             raise AnswerLost(type(error).__name__) from None
-        return rows[0]["recorded_at"] if rows else None
+        return _written(plan, rows[0]) if rows else None
 
     async def aclose(self) -> None:
         """Gives every connection back."""
@@ -259,18 +254,32 @@ def _sorted_out(error: Any) -> Exception:
 
 
 def _plan_values(plan: Plan) -> tuple[object, ...]:
-    before, after, known = plan.known.head, plan.head, plan.known
-    receipts = [(r.stream_id, r.command_id, r.body_hash, r.outcome, r.version, r.position) for r in plan.receipts]
-    return (
-        before.position,
-        before.chain,
-        after.position,
-        after.chain,
-        *_columns(known.assumed.items(), width=2),
-        *_columns(known.fences.items(), width=2),
-        receipts,
-        plan.rows,
-    )
+    return _values_behind(plan) if plan.hashed is None else _values_hashed(plan, plan.hashed)
+
+
+def _values_hashed(plan: Plan, hashed: Hashed) -> tuple[object, ...]:
+    before = plan.known.position
+    receipts = [(*row[:5], before + row[5]) for row in plan.receipts]
+    marks = enumerate(zip(plan.rows, hashed.leaves, hashed.chains, strict=True), before + 1)
+    rows = [(position, *row, leaf, chain) for position, (row, leaf, chain) in marks]
+    return before, hashed.behind, before + len(rows), hashed.last, *_checked(plan), receipts, rows
+
+
+def _values_behind(plan: Plan) -> tuple[object, ...]:
+    least = plan.known.position
+    return least, least if plan.exact else _ANY_POSITION, *_checked(plan), plan.receipts, plan.rows
+
+
+def _checked(plan: Plan) -> tuple[Sequence[object], ...]:
+    known = plan.known
+    return *_columns(known.assumed.items(), width=2), *_columns(known.fences.items(), width=2)
+
+
+def _written(plan: Plan, row: Row) -> Written:
+    if plan.hashed is not None:
+        return Written(position=plan.known.position, recorded_at=row["recorded_at"], hashed=plan.hashed)
+    hashed = Hashed(behind=row["chain"], leaves=row["leaves"], chains=row["chains"])
+    return Written(position=row["position"], recorded_at=row["recorded_at"], hashed=hashed)
 
 
 def _columns(rows: Any, *, width: int) -> list[Sequence[object]]:

@@ -4,8 +4,8 @@
 -- No row back: the head moved, or a version or fence is not as assumed; nothing was written then. A command that has its
 -- receipt already violates the receipts' key, and nothing was written either.
 -- The snapshot's versions are exact: whoever appended after it was taken moved the head, and the update finds that out
--- (it reads the row again after waiting for its lock). For the same reason only those versions are checked here that the
--- caller does not know by this very head. Fences do not move the head, so their rows are locked and read anew.
+-- (it reads the row again after waiting for its lock). Versions that the caller knows to have been reached are not looked
+-- up: one taken since violates its key. Fences do not move the head, so their rows are locked and read anew.
 with settings as materialized (
     select set_config('lock_timeout', $2, true) as lock_timeout,
         set_config('idle_in_transaction_session_timeout', $3, true) as idle_timeout
@@ -51,9 +51,70 @@ written as (
 )
 select (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at from head;
 
--- name: head
--- The end of one partition.
-select partition, position, chain from log_heads where partition = $1;
+-- name: append_group_behind
+-- Appends a group in one call, where other nodes move the head too: locks it, gives the events their places and hashes
+-- behind whatever it ends with, and gives these and the time of it back, taken under the lock.
+-- No row back: a version or fence is not as assumed, or the head is not between $4 and $5; nothing was written then. A
+-- command that has its receipt, or a version that was taken, violates a key, and nothing was written either.
+-- The snapshot may be older than the lock, but no stream goes back: a version it knows leaves no gap, and one taken since
+-- has its key. That key alone stands for the versions that the caller knows to have been reached. Where an item has no
+-- events, and so no key, $5 is the head the caller knows. Fences do not go by the head: their rows are locked, read anew.
+with settings as materialized (
+    select set_config('lock_timeout', $2, true) as lock_timeout,
+        set_config('idle_in_transaction_session_timeout', $3, true) as idle_timeout
+),
+leased as materialized (
+    select l.name, l.fence
+    from seat_leases l, settings s
+    where l.partition = $1 and l.name = any ($8::text[]) and s.lock_timeout is not null
+    for share of l
+),
+refused as materialized (
+    select 1
+    from unnest($6::text[], $7::integer[]) as base (stream_id, version)
+    where base.version <> coalesce((
+        select e.version from events e
+        where e.partition = $1 and e.stream_id = base.stream_id
+        order by e.version desc limit 1
+    ), 0)
+    union all
+    select 1
+    from unnest($8::text[], $9::bigint[]) as claim (name, fence)
+    left join leased on leased.name = claim.name
+    where coalesce(leased.fence, 0) <> claim.fence
+),
+head as materialized (
+    select h.position, h.chain
+    from log_heads h, settings s
+    where h.partition = $1 and h.position between $4 and $5
+        and s.lock_timeout is not null and not exists (select from refused)
+    for no key update of h
+),
+placed as materialized (
+    select head.position, head.chain, c.leaves, c.chains, clock_timestamp() as recorded_at
+    from head, chain_events($1, head.position, head.chain, $11::new_event[]) as c
+),
+moved as (
+    update log_heads h set position = placed.position + cardinality($11::new_event[]),
+        chain = coalesce(placed.chains[cardinality(placed.chains)], placed.chain)
+    from placed
+    where h.partition = $1
+),
+receipts as (
+    insert into command_receipts (partition, stream_id, command_id, body_hash, outcome, version, position, recorded_at)
+    select $1, r.stream_id, r.command_id, r.body_hash, r.outcome, r.version, placed.position + r.events,
+        placed.recorded_at
+    from placed, unnest($10::new_receipt[]) as r
+),
+written as (
+    insert into events (partition, position, stream_id, version, type, schema_version, command_id, occurred_at,
+        recorded_at, meta, body, salt, leaf, chain)
+    select $1, placed.position + e.n, e.stream_id, e.version, e.type, e.schema_version, e.command_id, e.occurred_at,
+        placed.recorded_at, e.meta, e.body, e.salt, e.leaf, e.chain
+    from placed, unnest($11::new_event[], placed.leaves, placed.chains) with ordinality as e (stream_id, version, type,
+        schema_version, command_id, occurred_at, meta, body, salt, leaf, chain, n)
+)
+select position, (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at, chain, leaves, chains from placed;
 
 -- name: known
 -- Reads in one snapshot what a group is judged by: head, stream versions, fences, and which commands have receipts.

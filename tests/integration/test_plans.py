@@ -12,6 +12,10 @@ CALLS = {
         f"0, '1s', '1s', 0, '', 0, '', {NOTHING}",
         ["(stream_id = base.stream_id)"],
     ),
+    "append_group_behind": (
+        f"0, '1s', '1s', 0, 0, {NOTHING}",
+        ["(stream_id = base.stream_id)"],
+    ),
     "known": ("0, '{}', '{}', '{}', '{}'", ["(command_id = c.command_id)", "(stream_id = s.stream_id)"]),
     "read_stream": ("0, 's', 0, 10", ["(stream_id = $2) AND (version > $3)"]),
     "read_streams": ("0, '{}', 0, 10", ["(stream_id = stream.id)"]),
