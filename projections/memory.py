@@ -11,6 +11,7 @@ import msgspec
 from domain.ids import EscrowId
 from eventstore.memory import MemoryTables
 from projections.api import (
+    RETIRED,
     Batch,
     Building,
     CountedRow,
@@ -165,6 +166,8 @@ class _MemoryBuilding:
         for generation in self.generations:
             entry = self._shelf.entries[generation.model]
             assert entry.building == generation.number
+            old = self._shelf.live(generation.model)
+            self._shelf.checkpoints.update(((old, partition), RETIRED) for partition in self._shelf.positions(old))
             entry.live, entry.building, entry.stopped = generation.number, None, None
         return True
 

@@ -14,6 +14,7 @@ from eventstore.grouped import LogLimits
 from eventstore.postgres import Pool
 from eventstore.queries import load_queries
 from projections.api import (
+    RETIRED,
     Batch,
     Building,
     CountedRow,
@@ -163,9 +164,10 @@ class _PostgresBuilding:
             at = await self._positions([*live, *self.generations])
             if any(_is_behind(at, old, new) for old, new in zip(live, self.generations, strict=True)):
                 return False
-            for new in self.generations:
+            for old, new in zip(live, self.generations, strict=True):
                 if not await self._connection.fetchval(QUERIES["swap"], new.model, new.number):
                     raise RebuildUnderWay(model=new.model)
+                await self._connection.execute(QUERIES["retire"], old.checkpoint, RETIRED)
         return True
 
     async def clear(self) -> None:

@@ -256,6 +256,11 @@ select live from read_models where model = $1 for update;
 -- Makes the generation that was built the live one, unless another one is being built by now.
 update read_models set live = $2, building = null, stopped = null where model = $1 and building = $2 returning model;
 
+-- name: retire
+-- Moves the checkpoints of what was live to where no batch begins, in the swap's transaction: whoever fed it and waited
+-- for their lock finds out with the next batch, and not only once its rows are gone.
+update projection_checkpoints set position = $2 where projection = $1;
+
 -- name: forgotten
 -- Generations of a model that left checkpoints behind, besides the live one and the one being built.
 select distinct split_part(c.projection, '@', 2)::integer as generation

@@ -188,6 +188,21 @@ async def test_after_a_swap_the_old_generation_is_not_fed_any_more(full: Models)
     assert [await full.tables.write(each) for each in late] == [frozenset()] * len(late)
 
 
+async def test_whoever_feeds_the_old_generation_learns_of_the_swap_before_its_rows_are_gone(full: Models) -> None:
+    progress = (await full.tables.progress())["escrows"]
+    (write,) = batch_of(LIVES["created"], model="escrows").writes
+    async with full.elsewhere.building(["escrows"]) as building:
+        (new,) = building.generations
+        for partition, at in progress.positions.items():
+            fed = msgspec.structs.replace(write, generation=new)
+            await full.elsewhere.write(Batch(partition=partition, before=0, after=at, writes=(fed,)))
+        assert await building.swap()
+        for partition, at in progress.positions.items():
+            late = Batch(partition=partition, before=at, after=at + 1, writes=(write,))
+            assert await full.tables.write(late) == frozenset(), "rows that nobody reads, and a checkpoint that says so"
+        assert (await full.tables.progress())["escrows"].positions == progress.positions
+
+
 async def _damage(models: Models) -> None:
     """Rewrites one escrow's line and takes another's turns away, behind the checkpoints' back."""
     shown = await models.rows.escrow(EscrowId("esc_funded"))
