@@ -16,6 +16,7 @@ HEADS_NAME = "heads.jsonl"
 HEADS_FILE_BYTES_MAX = 4 << 30
 """Of a file that is read whole; about ten million heads, nineteen years of one a minute."""
 _HASH_BYTES, _SIGNATURE_BYTES = 32, 64
+_BEGINNING = b'{"partition":'
 
 
 class HeadsUnreadable(Exception):
@@ -119,4 +120,5 @@ def read_lines(path: Path) -> Iterator[SignedHead]:
 
 def _cut_short(line: bytes) -> bool:
     """Says whether a line is the beginning of one, as a crash leaves it: begun, and not ended."""
-    return not line.strip() or (line.startswith(b'{"partition":') and not line.rstrip().endswith(b"}"))
+    begun = line.rstrip()
+    return _BEGINNING.startswith(begun) or (begun.startswith(_BEGINNING) and not begun.endswith(b"}"))

@@ -286,13 +286,14 @@ async def test_a_keeper_started_again_writes_what_its_file_lacks(log, tmp_path):
     assert len(log.heads) == 3
 
 
-async def test_a_line_that_a_crash_cut_short_spoils_no_other(log, tmp_path):
+@pytest.mark.parametrize("kept", [1, 6, 13, 50, -2])
+async def test_a_line_that_a_crash_cut_short_spoils_no_other(log, tmp_path, kept):
     path = tmp_path / "heads.jsonl"
     head = await log.signed()
     file = HeadsFile(path)
     file.append([head])
     whole = path.read_bytes()
-    path.write_bytes(whole + whole[:50])
+    path.write_bytes(whole + whole[:kept])
     assert file.newest() == {0: head}
     file.append([head])
     assert read_heads(path) == [head, head]
