@@ -1,4 +1,4 @@
-"""What a server that is short of something says is "later", and nobody's command is refused for good by it."""
+"""What a server says that is short of something, or read-only, means "later": no command is refused for good by it."""
 
 import asyncpg
 import pytest
@@ -7,7 +7,10 @@ from eventstore.api import LogBusy, LogUnavailable
 from eventstore.grouped import LogLimits
 from eventstore.postgres import _sorted_out, fetch
 
-SHORT = [asyncpg.DiskFullError, asyncpg.OutOfMemoryError, asyncpg.TooManyConnectionsError]
+SHORT = [
+    *(asyncpg.DiskFullError, asyncpg.OutOfMemoryError, asyncpg.TooManyConnectionsError, asyncpg.PostgresIOError),
+    *(asyncpg.ReadOnlySQLTransactionError, asyncpg.QueryCanceledError, asyncpg.SerializationError),
+]
 
 
 class ShortPool:
