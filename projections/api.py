@@ -82,7 +82,7 @@ class Building(Protocol):
     generations: Sequence[Generation]
 
     async def swap(self) -> bool:
-        """Makes all of them live at once; False, and nothing changed, while the live ones are further.
+        """Makes all of them live at once; False, and nothing changed, while the live ones are further in the log.
 
         Raises `RebuildUnderWay` when the right was lost meanwhile.
         """

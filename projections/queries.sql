@@ -248,6 +248,10 @@ where projection = any ($1::text[])
 order by partition, projection
 for update;
 
+-- name: log_ends
+-- How far the log is, by partition.
+select partition, position from log_heads;
+
 -- name: live_of
 -- The live generation of a model, held still.
 select live from read_models where model = $1 for update;

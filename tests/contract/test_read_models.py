@@ -145,6 +145,25 @@ async def test_what_somebody_changed_in_the_tables_is_found_and_a_rebuild_mends_
     assert await differences(full.log, full.tables) == ()
 
 
+async def test_a_checkpoint_ahead_of_the_log_is_found_and_a_rebuild_mends_it(full: Models) -> None:
+    partition = full.log.partition_of("esc_funded")
+    at = (await full.tables.progress())["deadlines"].positions[partition]
+    (write,) = batch_of(LIVES["created"], model="deadlines").writes
+    nothing = msgspec.structs.replace(write, escrows=(), rows=())
+    assert await full.tables.write(Batch(partition=partition, before=at, after=at + 1, writes=(nothing,)))
+    (found,) = await differences(full.log, full.tables)
+    assert (found.model, found.partition, found.says) == ("deadlines", partition, "ahead of the log")
+    await rebuild(full.log, full.tables, ["deadlines"])
+    assert await differences(full.log, full.tables) == ()
+
+
+async def test_a_model_that_was_never_begun_is_a_difference(store_world: StoreWorld) -> None:
+    store = await store_world.open()
+    tables, _ = open_models(store)
+    found = await differences(store.log, tables)
+    assert {(each.model, each.says) for each in found} == {(model, "missing") for model in MODELS}
+
+
 async def test_nobody_reads_a_half_built_model(full: Models) -> None:
     shown = await full.rows.escrow_page(EscrowQuery(user=None, limit=20))
     async with full.tables.building(["escrows"]) as building:
