@@ -10,6 +10,7 @@ from domain.ids import Micros
 from eventstore.heads import SignedHead
 from schemas.bundle import Bundle
 from schemas.heads import HeadRecord, PublishedHeads
+from service.embedded import NODES
 from service.settings import Settings
 
 HEADS_NAME = "heads.jsonl"
@@ -60,6 +61,12 @@ class HeadsFile:
 def heads_path(settings: Settings, *, home: Path | None = None) -> Path:
     """Names the heads file of the service, or of the node whose own folder is `home`."""
     return settings.heads_file or (home or settings.thirdkey_home) / HEADS_NAME
+
+
+def own_heads_files(settings: Settings) -> list[Path]:
+    """Names the heads files that there are in a data folder: the service's own, and those of its nodes."""
+    nodes = sorted((settings.thirdkey_home / NODES).glob(f"*/{HEADS_NAME}"))
+    return [path for path in (heads_path(settings), *nodes) if path.exists()]
 
 
 def record_of(head: SignedHead) -> HeadRecord:
