@@ -118,8 +118,9 @@ async def test_heads_that_only_a_node_wrote_down_are_known_as_well(audited: Audi
     )
     code, out, _ = await audited.thirdkey("audit", "verify")
     assert (code, out.count("events after 9 were cut off")) == (1, 2), out
-    _, _, err = await audited.thirdkey("audit", "export", audited.escrow_id, HEAD_SIGNING_KEY=KEY_HEX)
+    _, out, err = await audited.thirdkey("audit", "export", audited.escrow_id, HEAD_SIGNING_KEY=KEY_HEX)
     assert "not signed: a head was signed at position" in err and await audited.heads() == []
+    assert json.loads(out)["escrow_id"] == audited.escrow_id, "on standard output the bundle stands alone"
 
 
 async def test_a_read_model_that_is_not_what_the_log_makes_of_it_is_told(audited: Audited) -> None:
