@@ -48,7 +48,7 @@ class Hold:
     """
 
     def __init__(self, lease: Lease, *, since: float) -> None:
-        self.lease = lease
+        self.lease, self._ended = lease, False
         self.renewed(since=since)
 
     def renewed(self, *, since: float) -> None:
@@ -56,12 +56,12 @@ class Hold:
         self._until = since + self.lease.seconds * (1 - HOLD_MARGIN)
 
     def end(self) -> None:
-        """Notes that the lease is over."""
-        self._until = 0.0
+        """Notes that the lease is over for good: what is heard of a renewal after this changes nothing."""
+        self._ended = True
 
     def check(self) -> None:
         """Raises `LostLease` when the lease may be over."""
-        if asyncio.get_running_loop().time() >= self._until:
+        if self._ended or asyncio.get_running_loop().time() >= self._until:
             raise LostLease
 
 

@@ -5,7 +5,6 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from domain import events as e
-from domain.events import AnyEvent
 from domain.ids import KeyImage, OneTimeKey, TxHash
 from domain.roles import Role
 from domain.states import (
@@ -28,9 +27,15 @@ from domain.states import (
 
 # -- the chain -----------------------------------------------------------------------------------------------
 
+ChainEvent = (
+    e.DepositSeen | e.DepositConfirmed | e.DepositUnlocked | e.DepositLost | e.DepositReturned | e.Funded
+    | e.FundingLost | e.SpendSeen | e.SpendConfirmed | e.SpendFinal | e.SpendLost
+)  # fmt: skip
+"""What the chain shows."""
 
-def chain_part(state: Escrow, event: AnyEvent) -> Escrow | None:
-    """Applies what the chain shows; None for other events."""
+
+def chain_part(state: Escrow, event: ChainEvent) -> Escrow | None:
+    """Applies what the chain shows; None where it cannot be."""
     money = money_of(state)
     if money is None:
         return None
@@ -118,9 +123,16 @@ def _with_spend(
 
 # -- signing -------------------------------------------------------------------------------------------------
 
+SigningEvent = (
+    e.ExportGiven | e.PayoutOpened | e.PayoutApproved | e.PayoutDropped | e.EpochOpened | e.PayoutProposed
+    | e.PayoutSigned | e.PayoutBroadcast | e.EpochAbandoned | e.EscrowCompleted | e.EscrowRefunded
+    | e.LeftoverPaid
+)  # fmt: skip
+"""How money is moved: exports, payouts, epochs, and their ends."""
 
-def signing_part(state: Escrow, event: AnyEvent) -> Escrow | None:
-    """Applies exports, payouts and epochs; None for other events."""
+
+def signing_part(state: Escrow, event: SigningEvent) -> Escrow | None:
+    """Applies exports, payouts and epochs; None where they cannot be."""
     money = money_of(state)
     if money is None:
         return None
@@ -254,6 +266,8 @@ def took_turn(state: Escrow, money: Money, role: Role) -> Escrow:
 
 def turn_taken(core: Core, role: Role) -> Core:
     """Forgets a seat's announced call and its last failure."""
+    if role not in core.intents and role not in core.failures:
+        return core
     intents = {other: intent for other, intent in core.intents.items() if other is not role}
     failures = {other: reason for other, reason in core.failures.items() if other is not role}
     return replace(core, intents=intents, failures=failures)
@@ -261,7 +275,7 @@ def turn_taken(core: Core, role: Role) -> Core:
 
 def with_payout(money: Money, payout: Payout) -> Money:
     """Replaces the payout of the same number."""
-    return replace(money, payouts=tuple(payout if each.number == payout.number else each for each in money.payouts))
+    return replace(money, payouts=tuple([payout if each.number == payout.number else each for each in money.payouts]))
 
 
 def payout_of(money: Money, number: int) -> Payout:
@@ -277,5 +291,5 @@ def epoch_of(money: Money, payout: int, number: int) -> Epoch:
 def with_epoch(money: Money, epoch: Epoch, *, payout: int | None = None) -> Money:
     """Replaces the epoch of the same number, of the latest payout unless one is named."""
     owner = payout_of(money, payout) if payout is not None else money.payouts[-1]
-    epochs = tuple(epoch if each.number == epoch.number else each for each in owner.epochs)
+    epochs = tuple([epoch if each.number == epoch.number else each for each in owner.epochs])
     return with_payout(money, replace(owner, epochs=epochs))

@@ -94,8 +94,8 @@ class MemoryLog(GroupedLog):
 
     async def read_partition(self, partition: int, *, after_position: int, limit: int = 1000) -> Sequence[Recorded]:
         """Reads one partition in order of position; at most `limit` and `read_page_max` events."""
-        page = min(limit, self.limits.read_page_max)
-        return self._tables.events[partition][after_position : after_position + page]
+        page, first = min(limit, self.limits.read_page_max), max(0, after_position)
+        return self._tables.events[partition][first : first + page]
 
     async def read_streams(
         self, stream_ids: Sequence[str], *, partition: int, after_position: int, limit: int = 1000

@@ -39,6 +39,9 @@ kill -9 of the server), or time ran out."""
 _ANY_POSITION = 2**63 - 1
 _STOPPING = ("57P01", "57P02", "57P03", "57P05")
 """Server shutting down, crashed, starting up, session ended: whether the commit came first is not said."""
+_NOT_NOW = ("25006", "40001", "57014")
+"""Read-only, as a server is after a failover; in the way of its recovery; cancelled, by an operator or a
+`statement_timeout`: nothing was done, and nothing is wrong with what was asked."""
 
 Pool: TypeAlias = Any
 """An `asyncpg.Pool`; asyncpg ships no types."""
@@ -89,8 +92,8 @@ def _away_without_answer() -> Iterator[None]:
 
 
 def _is_short(error: Any) -> bool:
-    """Says whether the server lacks disk, memory or connections (class 53): nothing is wrong with what was asked."""
-    return str(error.sqlstate).startswith("53")
+    """Says whether the server lacks disk, memory or connections (53), fails itself (58), or does nothing now."""
+    return str(error.sqlstate)[:2] in ("53", "58") or error.sqlstate in _NOT_NOW
 
 
 class PostgresLog(GroupedLog):

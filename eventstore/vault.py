@@ -34,6 +34,7 @@ class KeyVault:
         self._keys, self._ring = keys, ring
         self._cache: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # key, and until when; last used last
         self._cache_max, self._cache_s, self._monotonic = cache_max, cache_s, monotonic
+        self._shreddings = 0
 
     async def seal(self, stream_id: str, *, event: str, field: str, plain: bytes) -> str:
         """Returns base64 of nonce and ciphertext (AES-256-GCM, associated data stream, event, field)."""
@@ -74,6 +75,7 @@ class KeyVault:
     async def shred(self) -> Sequence[str]:
         """Blanks the key of every stream that has a `key_shredded` event; returns those that still had one."""
         gone = await self._keys.shred()
+        self._shreddings += bool(gone)
         for stream_id in gone:
             self._cache.pop(stream_id, None)
         return gone
@@ -81,7 +83,10 @@ class KeyVault:
     async def _key(self, stream_id: str, *, create: bool) -> bytes:
         key, until = self._cache.get(stream_id, (b"", 0.0))
         if self._monotonic() >= until:
+            before = self._shreddings
             key, until = await self._read(stream_id, create=create), self._monotonic() + self._cache_s
+            if before != self._shreddings:
+                return key  # it may have been read a moment before it was shredded: not kept
         self._cache[stream_id] = key, until
         self._cache.move_to_end(stream_id)
         while len(self._cache) > self._cache_max:

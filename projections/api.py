@@ -10,6 +10,9 @@ from domain.ids import CaseId, EscrowId, Micros, UserId
 from domain.roles import Role, SeatKind
 from projections.rows import DeadlineRow, DisputeRow, EscrowRow, RecoveryRow, Row, StoppedRow, TurnRow, WalletRow
 
+RETIRED = (1 << 63) - 1
+"""Where the checkpoints of a generation are once another was swapped in for it: no batch begins there."""
+
 
 class Generation(msgspec.Struct, frozen=True, order=True):
     """One edition of one model; the live one is read, another may be built beside it."""
@@ -79,7 +82,7 @@ class Building(Protocol):
     generations: Sequence[Generation]
 
     async def swap(self) -> bool:
-        """Makes all of them live at once; False, and nothing changed, while the live ones are further.
+        """Makes all of them live at once; False, and nothing changed, while the live ones are further in the log.
 
         Raises `RebuildUnderWay` when the right was lost meanwhile.
         """

@@ -22,14 +22,14 @@ Told = Callable[[int, int], None]
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One escrow (or one mark of a counted model) whose rows are not those that its events lead to."""
+    """One escrow (or mark, or checkpoint) of a model that is not what the events lead to."""
 
     model: str
     partition: int
     subject: str
-    """The escrow, or the mark."""
+    """The escrow, the mark, or `checkpoint` for how far the model itself is."""
     says: str
-    """`missing`, `left over`, or the names of the fields that differ; never what stands in them."""
+    """`missing`, `left over`, `ahead of the log`, or the names of the fields that differ; never what stands in them."""
 
 
 async def differences(event_log: EventLog, tables: ModelTables, *, told: Told | None = None) -> tuple[Difference, ...]:
@@ -65,28 +65,35 @@ async def _kept(tables: ModelTables, partition: int) -> Mapping[str, tuple[int, 
 
 async def _of_partition(event_log: EventLog, kept: Mapping[str, tuple[int, Rows]], partition: int) -> list[Difference]:
     """Folds up to each checkpoint in turn: models that stand still are compared where they stand."""
-    found: list[Difference] = []
+    found = [_at_checkpoint(name, partition, "missing") for name in sorted(MODELS.keys() - kept.keys())]
     standings: Standings = {}
     reached = 0
     for position in sorted({at for at, _ in kept.values()}):
-        await _fold(event_log, standings, partition, after=reached, until=position)
-        reached = position
+        reached = await _fold(event_log, standings, partition, after=reached, until=position)
         for name in sorted(model for model, (at, _) in kept.items() if at == position):
+            if reached < position:  # it would pass over what is appended next
+                found.append(_at_checkpoint(name, partition, "ahead of the log"))
             differing = _differ(_made(MODELS[name], standings), kept[name][1])
             found += [Difference(model=name, partition=partition, subject=each, says=says) for each, says in differing]
     return found
 
 
-async def _fold(event_log: EventLog, standings: Standings, partition: int, *, after: int, until: int) -> None:
+def _at_checkpoint(model: str, partition: int, says: str) -> Difference:
+    return Difference(model=model, partition=partition, subject="checkpoint", says=says)
+
+
+async def _fold(event_log: EventLog, standings: Standings, partition: int, *, after: int, until: int) -> int:
+    """Takes events up to a position and returns how far the log let it come."""
     while after < until:
         page = await event_log.read_partition(partition, after_position=after, limit=min(PAGE, until - after))
         if not page:
-            return  # the log is shorter than the checkpoint: what the rows have beyond it is left over
+            break  # the log is shorter than the checkpoint: what the rows have beyond it is left over
         for recorded in page:
             if recorded.stream_id.startswith(ESCROW_STREAM):
                 escrow_id = EscrowId(recorded.stream_id)
                 standings[escrow_id] = advance(standings.get(escrow_id) or Standing(escrow_id=escrow_id), recorded)
         after = page[-1].position
+    return after
 
 
 def _made(model: Model, standings: Standings) -> Rows:

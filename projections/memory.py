@@ -11,6 +11,7 @@ import msgspec
 from domain.ids import EscrowId
 from eventstore.memory import MemoryTables
 from projections.api import (
+    RETIRED,
     Batch,
     Building,
     CountedRow,
@@ -42,7 +43,8 @@ class Entry(msgspec.Struct, kw_only=True):
 class Shelf:
     """What several memory nodes share: rows, counts, checkpoints."""
 
-    def __init__(self) -> None:
+    def __init__(self, tables: MemoryTables) -> None:
+        self._tables = tables
         self.entries: dict[str, Entry] = {}
         self.checkpoints: dict[tuple[Generation, int], int] = {}
         self.rows: dict[Generation, dict[Place, tuple[Row, ...]]] = {}
@@ -64,6 +66,10 @@ class Shelf:
         self.counts.pop(generation, None)
         self.checkpoints = {key: at for key, at in self.checkpoints.items() if key[0] != generation}
 
+    def end(self, partition: int) -> int:
+        """Returns the position of the log's last event in a partition, 0 for none."""
+        return self._tables.head(partition).position
+
     def positions(self, generation: Generation) -> Mapping[int, int]:
         """Says how far a generation is, by partition."""
         return {partition: at for (each, partition), at in self.checkpoints.items() if each == generation}
@@ -71,7 +77,7 @@ class Shelf:
 
 def shelf_of(tables: MemoryTables) -> Shelf:
     """Returns what lies beside a memory log, the same for every node on it."""
-    shelf: Shelf = tables.beside.setdefault("read_models", Shelf())
+    shelf: Shelf = tables.beside.setdefault("read_models", Shelf(tables))
     return shelf
 
 
@@ -165,6 +171,8 @@ class _MemoryBuilding:
         for generation in self.generations:
             entry = self._shelf.entries[generation.model]
             assert entry.building == generation.number
+            old = self._shelf.live(generation.model)
+            self._shelf.checkpoints.update(((old, partition), RETIRED) for partition in self._shelf.positions(old))
             entry.live, entry.building, entry.stopped = generation.number, None, None
         return True
 
@@ -177,7 +185,7 @@ class _MemoryBuilding:
     def _is_behind(self, generation: Generation) -> bool:
         live = self._shelf.positions(self._shelf.live(generation.model))
         mine = self._shelf.positions(generation)
-        return any(mine[partition] < at for partition, at in live.items())
+        return any(mine[partition] < min(at, self._shelf.end(partition)) for partition, at in live.items())
 
 
 class _MemorySnapshot:

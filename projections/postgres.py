@@ -14,6 +14,7 @@ from eventstore.grouped import LogLimits
 from eventstore.postgres import Pool
 from eventstore.queries import load_queries
 from projections.api import (
+    RETIRED,
     Batch,
     Building,
     CountedRow,
@@ -142,8 +143,9 @@ async def lent(pool: Pool, *, limits: LogLimits) -> AsyncIterator[Any]:
 
 
 def _passes(error: Any) -> bool:
-    """Says whether an error is the server's present state (short of something, stopping, a deadlock), not ours."""
-    return str(error.sqlstate)[:2] in ("53", "57", "40", "55")
+    """Says whether an error is the server's present state, not ours: short of something, stopping, read-only, failing
+    itself, a deadlock."""
+    return str(error.sqlstate)[:2] in ("25", "40", "53", "55", "57", "58")
 
 
 def _bounds(limits: LogLimits) -> tuple[str, str]:
@@ -161,11 +163,14 @@ class _PostgresBuilding:
             await self._connection.execute(QUERIES["bound_swap"], *_bounds(self._limits))
             live = [await self._live_of(generation.model) for generation in self.generations]
             at = await self._positions([*live, *self.generations])
-            if any(_is_behind(at, old, new) for old, new in zip(live, self.generations, strict=True)):
+            # Read after the checkpoints are held still: one beyond it is of a log that was longer, and never reached.
+            ends = {row["partition"]: row["position"] for row in await self._connection.fetch(QUERIES["log_ends"])}
+            if any(_is_behind(at, old, new, ends=ends) for old, new in zip(live, self.generations, strict=True)):
                 return False
-            for new in self.generations:
+            for old, new in zip(live, self.generations, strict=True):
                 if not await self._connection.fetchval(QUERIES["swap"], new.model, new.number):
                     raise RebuildUnderWay(model=new.model)
+                await self._connection.execute(QUERIES["retire"], old.checkpoint, RETIRED)
         return True
 
     async def clear(self) -> None:
@@ -187,9 +192,9 @@ class _PostgresBuilding:
         return {(row["projection"], row["partition"]): row["position"] for row in rows}
 
 
-def _is_behind(at: Mapping[tuple[str, int], int], old: Generation, new: Generation) -> bool:
+def _is_behind(at: Mapping[tuple[str, int], int], old: Generation, new: Generation, *, ends: Mapping[int, int]) -> bool:
     partitions = [partition for name, partition in at if name == old.checkpoint]
-    return any(at[new.checkpoint, partition] < at[old.checkpoint, partition] for partition in partitions)
+    return any(at[new.checkpoint, each] < min(at[old.checkpoint, each], ends[each]) for each in partitions)
 
 
 class _PostgresSnapshot:

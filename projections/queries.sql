@@ -248,6 +248,10 @@ where projection = any ($1::text[])
 order by partition, projection
 for update;
 
+-- name: log_ends
+-- How far the log is, by partition.
+select partition, position from log_heads;
+
 -- name: live_of
 -- The live generation of a model, held still.
 select live from read_models where model = $1 for update;
@@ -255,6 +259,11 @@ select live from read_models where model = $1 for update;
 -- name: swap
 -- Makes the generation that was built the live one, unless another one is being built by now.
 update read_models set live = $2, building = null, stopped = null where model = $1 and building = $2 returning model;
+
+-- name: retire
+-- Moves the checkpoints of what was live to where no batch begins, in the swap's transaction: whoever fed it and waited
+-- for their lock finds out with the next batch, and not only once its rows are gone.
+update projection_checkpoints set position = $2 where projection = $1;
 
 -- name: forgotten
 -- Generations of a model that left checkpoints behind, besides the live one and the one being built.

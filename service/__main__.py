@@ -140,7 +140,9 @@ def audit_export(escrow_id: str, *, out: Path | None = None, heads: Path | None 
         Earlier signed heads: the bundle then shows that the log only grew since.
     """
     from service.commands.audit import export as run
+    from service.logs import configure_logs
 
+    configure_logs()  # to standard error: on standard output the bundle stands alone
     return asyncio.run(run(_settings(), escrow_id, out=out, heads=heads))
 
 

@@ -13,6 +13,8 @@ from service.head_checks import HeadWalk, Outside
 from service.transitions import StreamCheck
 
 PAGE = 1_000
+BEFORE_ALL = -(1 << 63)
+"""A position below every one that a row can have: whoever reads a stream by version would find a row at 0 or less."""
 STREAMS_KEPT = 10_000
 """Streams whose state is kept at once; one that comes again after so many others is read and folded anew."""
 FINDINGS_KEPT = 100
@@ -105,13 +107,13 @@ class _Checker:
 
     async def partition(self, partition: int) -> None:
         """Checks one partition to its end: its events one after another, and its heads against them."""
-        chain, position, walk = GENESIS, 0, self._walk(partition)
+        chain, position, walk, after = GENESIS, 0, self._walk(partition), BEFORE_ALL
         while True:
-            page = await self._log.read_partition(partition, after_position=position, limit=PAGE)
+            page = await self._log.read_partition(partition, after_position=after, limit=PAGE)
             for recorded in page:
                 chain = self._place(recorded, partition=partition, position=position + 1, chain=chain)
                 await self._follow(recorded, partition=partition)
-                position = recorded.position
+                position = after = recorded.position
             if walk:
                 self._find_heads(partition, await walk.take(page))
             self._tell(len(page))

@@ -13,16 +13,18 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import asyncpg
 import msgspec
 import structlog
 
 from actors.monero_programs import free_port, launch_regtest
-from actors.processes import Process, ProcessKeeper, port_answers
+from actors.processes import Process, ProcessKeeper, ProgramFailed, port_answers
 from actors.slots import Slot
 from actors.wallet_files import FolderFiles
 from actors.wallet_rpc import Observer
 from domain.roles import THREE, Role
 from eventstore.embedded import EmbeddedPostgres, start_embedded
+from eventstore.embedded_os import EmbeddedFailed
 from schemas.address import Network
 from service.settings import Settings
 from service.slot_programs import SlotFolders, SlotPrograms
@@ -207,12 +209,19 @@ class EmbeddedWorld:
         """
         while True:
             await asyncio.sleep(KEEP_S)
-            if self.postgres is not None and not _alive(self.postgres.pid):
-                log.error("postgres_died")
-                self.postgres = await start_embedded(self.home / POSTGRES)
-            if self._chain is not None and not self._chain.alive:
-                log.error("chain_died")
-                self._chain = await self._launch_chain(_port_of(self.daemon_url))
+            try:
+                await self._revive()
+            except (EmbeddedFailed, ProgramFailed, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as failed:
+                # A port or a disk that is not free yet may be so the next time.
+                log.error("world_not_revived", error=type(failed).__name__)
+
+    async def _revive(self) -> None:
+        if self.postgres is not None and not _alive(self.postgres.pid):
+            log.error("postgres_died")
+            self.postgres = await start_embedded(self.home / POSTGRES)
+        if self._chain is not None and not self._chain.alive:
+            log.error("chain_died")
+            self._chain = await self._launch_chain(_port_of(self.daemon_url))
 
     async def stop(self) -> None:
         """Ends everything, the database last."""

@@ -36,7 +36,7 @@ class HeadWalk:
         self._partition, self._store, self._trusted = partition, stored, trusted
         self._frontier, self._chain = Frontier(), b""
         self._stored: deque[SignedHead] = deque()
-        self._stored_to = 0
+        self._stored_to = self._walked = 0
         self._outside_name, self._outside = outside.name, deque(outside.of(partition))
         self._roots_differ: set[str] = set()
         self.checked = 0
@@ -58,6 +58,7 @@ class HeadWalk:
                 leaves.clear()
                 found += self._pass(event.position)
         self._frontier = self._frontier.extended(leaves)
+        self._walked = page[-1].position
         return found
 
     async def beyond(self, position: int) -> list[tuple[int, str]]:
@@ -77,7 +78,8 @@ class HeadWalk:
             if len(page) == HEADS_PAGE:
                 # Heads of one position stay together: the page may end between them.
                 page = [head for head in page if head.position < page[-1].position] or page
-            self._stored += page
+            # One behind was signed while this walk went on and had passed its place: the next check has it.
+            self._stored += [head for head in page if head.position > self._walked]
             self._stored_to = page[-1].position
 
     def _is_at(self, position: int) -> bool:

@@ -10,12 +10,14 @@ from domain.ids import Micros
 from eventstore.heads import SignedHead
 from schemas.bundle import Bundle
 from schemas.heads import HeadRecord, PublishedHeads
+from service.embedded import NODES
 from service.settings import Settings
 
 HEADS_NAME = "heads.jsonl"
 HEADS_FILE_BYTES_MAX = 4 << 30
 """Of a file that is read whole; about ten million heads, nineteen years of one a minute."""
 _HASH_BYTES, _SIGNATURE_BYTES = 32, 64
+_BEGINNING = b'{"partition":'
 
 
 class HeadsUnreadable(Exception):
@@ -59,6 +61,12 @@ class HeadsFile:
 def heads_path(settings: Settings, *, home: Path | None = None) -> Path:
     """Names the heads file of the service, or of the node whose own folder is `home`."""
     return settings.heads_file or (home or settings.thirdkey_home) / HEADS_NAME
+
+
+def own_heads_files(settings: Settings) -> list[Path]:
+    """Names the heads files that there are in a data folder: the service's own, and those of its nodes."""
+    nodes = sorted((settings.thirdkey_home / NODES).glob(f"*/{HEADS_NAME}"))
+    return [path for path in (heads_path(settings), *nodes) if path.exists()]
 
 
 def record_of(head: SignedHead) -> HeadRecord:
@@ -119,4 +127,5 @@ def read_lines(path: Path) -> Iterator[SignedHead]:
 
 def _cut_short(line: bytes) -> bool:
     """Says whether a line is the beginning of one, as a crash leaves it: begun, and not ended."""
-    return not line.strip() or (line.startswith(b'{"partition":') and not line.rstrip().endswith(b"}"))
+    begun = line.rstrip()
+    return _BEGINNING.startswith(begun) or (begun.startswith(_BEGINNING) and not begun.endswith(b"}"))

@@ -9,7 +9,7 @@ import msgspec
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
-from domain.evolve import fold
+from domain.evolve import evolve, fold
 from domain.states import Escrow
 from eventstore.api import EventLog, Recorded
 from eventstore.chain import GENESIS, verify_chain
@@ -29,14 +29,14 @@ where partition = $1 and position > $2 order by position limit $3
 
 async def verified_replay(log: EventLog) -> int:
     """Reads every partition, checks its chain to the head, decodes and folds every stream; returns the events."""
-    states: dict[str, Escrow | None] = {}
+    states: dict[str, Escrow] = {}
     total = 0
     for head in await log.heads():
         chain, position = GENESIS, 0
         while page := await log.read_partition(head.partition, after_position=position, limit=PAGE):
             chain, position = verify_chain(chain, page), page[-1].position
             for each in page:
-                states[each.stream_id] = fold([_decoded(each)], start=states.get(each.stream_id))
+                states[each.stream_id] = evolve(states.get(each.stream_id), _decoded(each))
         assert chain == head.chain, "the chain does not end at the head"
         total += position
     return total

@@ -23,7 +23,7 @@ from service.bundle import SINCE_MAX, BundleMaker, BundleTooLong
 from service.bundle_check import BundleChecked, check_bundle
 from service.head_checks import Outside
 from service.head_signer import HeadSigner
-from service.heads_file import HeadsFile, HeadsUnreadable, heads_path, read_heads
+from service.heads_file import HeadsUnreadable, own_heads_files, read_heads
 from service.keys import KeyFileWrong, has_head_key, head_key, known_head_keys
 from service.reading import NoLog, Read, reading_heads
 from service.replay import story
@@ -49,7 +49,7 @@ _WRONG = (NoLog, LogUnavailable, EmbeddedFailed, HeadsUnreadable, KeyUnreadable,
 async def verify(settings: Settings, *, heads: Path | None = None, keys: Sequence[str] = ()) -> int:
     """Prints what was checked; returns 1 when anything is wrong, with the first findings and their count."""
     try:
-        outside = _outside(heads or _own_heads(settings))
+        outside = _outside(*([heads] if heads else own_heads_files(settings)))
         trusted, trust = _trust(settings, keys)
         async with reading_heads(settings) as read:
             sources = HeadSources(stored=read.heads, outside=outside, trusted=trusted)
@@ -108,13 +108,10 @@ def trusted_keys(values: Sequence[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _own_heads(settings: Settings) -> Path | None:
-    own = heads_path(settings)
-    return own if own.exists() else None
-
-
-def _outside(path: Path | None) -> Outside:
-    return Outside(name=path.name, heads=tuple(read_heads(path))) if path else Outside()
+def _outside(*paths: Path) -> Outside:
+    """Reads heads kept elsewhere; each counts once, however many nodes wrote it down."""
+    heads = dict.fromkeys(head for path in paths for head in read_heads(path))
+    return Outside(name=", ".join(dict.fromkeys(path.name for path in paths)), heads=tuple(heads))
 
 
 # -- a bundle made -------------------------------------------------------------------------------------------
@@ -127,7 +124,7 @@ async def export(settings: Settings, escrow_id: str, *, out: Path | None = None,
     bundle then shows that the log only grew since each of the newest of them.
     """
     try:
-        known = _outside(heads).heads
+        known = _outside(*([heads] if heads else [])).heads
         async with reading_heads(settings) as read:
             partition = read.log.partition_of(escrow_id)
             await _sign_first(settings, read, partition)
@@ -148,8 +145,9 @@ async def export(settings: Settings, escrow_id: str, *, out: Path | None = None,
 async def _sign_first(settings: Settings, read: Read, partition: int) -> None:
     if not has_head_key(settings):
         return
-    remembered = HeadsFile(heads_path(settings)).newest()
-    signer = HeadSigner(read, head_key(settings), clock=SystemClock(), remembered=remembered)
+    signer = HeadSigner(read, head_key(settings), clock=SystemClock())
+    for head in _outside(*own_heads_files(settings)).heads:
+        signer.remember(head)
     end = next(end for end in await read.log.heads() if end.partition == partition)
     if end.position:
         await signer.sign(end)

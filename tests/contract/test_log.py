@@ -62,6 +62,7 @@ async def test_reads_go_on_after_a_version_or_position_and_stop_at_the_limit(sto
     assert [e.version for e in await store.log.read_stream("s", after_version=1, limit=2)] == [2, 3]
     found = await store.log.read_partition(store.log.partition_of("s"), after_position=3, limit=5)
     assert [e.position for e in found] == [4, 5]
+    assert len(await store.log.read_partition(found[0].partition, after_position=-(1 << 63))) == 5
     assert list(await store.log.read_stream("nobody")) == []
 
 

@@ -145,6 +145,25 @@ async def test_what_somebody_changed_in_the_tables_is_found_and_a_rebuild_mends_
     assert await differences(full.log, full.tables) == ()
 
 
+async def test_a_checkpoint_ahead_of_the_log_is_found_and_a_rebuild_mends_it(full: Models) -> None:
+    partition = full.log.partition_of("esc_funded")
+    at = (await full.tables.progress())["deadlines"].positions[partition]
+    (write,) = batch_of(LIVES["created"], model="deadlines").writes
+    nothing = msgspec.structs.replace(write, escrows=(), rows=())
+    assert await full.tables.write(Batch(partition=partition, before=at, after=at + 1, writes=(nothing,)))
+    (found,) = await differences(full.log, full.tables)
+    assert (found.model, found.partition, found.says) == ("deadlines", partition, "ahead of the log")
+    await rebuild(full.log, full.tables, ["deadlines"])
+    assert await differences(full.log, full.tables) == ()
+
+
+async def test_a_model_that_was_never_begun_is_a_difference(store_world: StoreWorld) -> None:
+    store = await store_world.open()
+    tables, _ = open_models(store)
+    found = await differences(store.log, tables)
+    assert {(each.model, each.says) for each in found} == {(model, "missing") for model in MODELS}
+
+
 async def test_nobody_reads_a_half_built_model(full: Models) -> None:
     shown = await full.rows.escrow_page(EscrowQuery(user=None, limit=20))
     async with full.tables.building(["escrows"]) as building:
@@ -186,6 +205,21 @@ async def test_after_a_swap_the_old_generation_is_not_fed_any_more(full: Models)
         for partition, at in progress.positions.items()
     ]
     assert [await full.tables.write(each) for each in late] == [frozenset()] * len(late)
+
+
+async def test_whoever_feeds_the_old_generation_learns_of_the_swap_before_its_rows_are_gone(full: Models) -> None:
+    progress = (await full.tables.progress())["escrows"]
+    (write,) = batch_of(LIVES["created"], model="escrows").writes
+    async with full.elsewhere.building(["escrows"]) as building:
+        (new,) = building.generations
+        for partition, at in progress.positions.items():
+            fed = msgspec.structs.replace(write, generation=new)
+            await full.elsewhere.write(Batch(partition=partition, before=0, after=at, writes=(fed,)))
+        assert await building.swap()
+        for partition, at in progress.positions.items():
+            late = Batch(partition=partition, before=at, after=at + 1, writes=(write,))
+            assert await full.tables.write(late) == frozenset(), "rows that nobody reads, and a checkpoint that says so"
+        assert (await full.tables.progress())["escrows"].positions == progress.positions
 
 
 async def _damage(models: Models) -> None:

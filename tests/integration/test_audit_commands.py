@@ -108,6 +108,21 @@ async def test_a_tail_cut_with_its_heads_shows_against_the_heads_kept_elsewhere_
     assert "no heads file: a tail cut off together with its heads would not show" in out
 
 
+async def test_heads_that_only_a_node_wrote_down_are_known_as_well(audited: Audited) -> None:
+    HeadsFile(audited.home / "nodes" / "node-1" / "heads.jsonl").append(await audited.heads())
+    HeadsFile(audited.home / "nodes" / "node-2" / "heads.jsonl").append(await audited.heads())
+    await audited.tamper(
+        "delete from events where position >= 10",
+        "delete from signed_heads",
+        "update log_heads set (position, chain) = (select position, chain from events where position = 9)",
+    )
+    code, out, _ = await audited.thirdkey("audit", "verify")
+    assert (code, out.count("events after 9 were cut off")) == (1, 2), out
+    _, out, err = await audited.thirdkey("audit", "export", audited.escrow_id, HEAD_SIGNING_KEY=KEY_HEX)
+    assert "not signed: a head was signed at position" in err and await audited.heads() == []
+    assert json.loads(out)["escrow_id"] == audited.escrow_id, "on standard output the bundle stands alone"
+
+
 async def test_a_read_model_that_is_not_what_the_log_makes_of_it_is_told(audited: Audited) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while (await audited.world.ask("GET", "/api/escrows"))[1]["escrows"][0]["state"] != "funded":

@@ -128,6 +128,11 @@ _CHANGES: dict[str, list[str]] = {
         + " + 1, stream_id, 1000, type, schema_version, 'x', occurred_at, recorded_at, meta, body, salt, leaf, chain"
         f" from events {_ROW}"
     ],
+    "an event inserted before the first": [
+        "alter table events drop constraint if exists events_position_check",
+        "insert into events select partition, -1, stream_id, 1000, type, schema_version, 'x', occurred_at, recorded_at,"
+        f" meta, body, salt, leaf, chain from events {_ROW}",
+    ],
     "the tail cut, heads and all": [
         f"delete from events where partition = {{p}} and position = {_LAST}",
         f"delete from signed_heads where partition = {{p}} and position > {_LAST}",

@@ -12,6 +12,7 @@ from eventstore.memory import MemoryTables
 from eventstore.merkle import Frontier
 from eventstore.opening import memory_store
 from schemas.heads import HeadRecord
+from service.head_checks import HeadWalk, Outside
 from service.head_signer import HeadLimits, HeadSigner
 from service.heads import HeadBoard, HeadKeeper, HeadMetrics
 from service.heads_file import HeadsFile, HeadsUnreadable, head_of, read_heads, record_of
@@ -286,16 +287,31 @@ async def test_a_keeper_started_again_writes_what_its_file_lacks(log, tmp_path):
     assert len(log.heads) == 3
 
 
-async def test_a_line_that_a_crash_cut_short_spoils_no_other(log, tmp_path):
+@pytest.mark.parametrize("kept", [1, 6, 13, 50, -2])
+async def test_a_line_that_a_crash_cut_short_spoils_no_other(log, tmp_path, kept):
     path = tmp_path / "heads.jsonl"
     head = await log.signed()
     file = HeadsFile(path)
     file.append([head])
     whole = path.read_bytes()
-    path.write_bytes(whole + whole[:50])
+    path.write_bytes(whole + whole[:kept])
     assert file.newest() == {0: head}
     file.append([head])
     assert read_heads(path) == [head, head]
+
+
+async def test_a_head_that_is_signed_behind_a_check_under_way_is_no_finding(log):
+    await log.signed(3)
+    walk = HeadWalk(0, stored=log.store().heads, outside=Outside())
+    await log.append(2)
+    (end,) = await log.store().log.heads()
+    await log.append(2)
+    assert await walk.take(log.tables.events[0][:7]) == []
+    assert await log.signer().sign(end) is not None
+    log.clock.moment += MINUTE
+    await log.signed(2)
+    assert await walk.take(log.tables.events[0][7:]) == []
+    assert (walk.checked, walk.covered) == (2, 9)
 
 
 async def test_a_file_of_something_else_is_refused(log, tmp_path):

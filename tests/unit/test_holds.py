@@ -36,7 +36,12 @@ async def test_a_hold_ends_before_its_lease_does_and_goes_on_when_that_is_renewe
         hold.check()
     hold.renewed(since=now)
     hold.check()
+
+
+async def test_a_hold_that_was_ended_is_not_brought_back_by_a_renewal_that_was_under_way() -> None:
+    hold = hold_of_now()
     hold.end()
+    hold.renewed(since=asyncio.get_running_loop().time())
     with pytest.raises(LostLease):
         hold.check()
 

@@ -1,9 +1,13 @@
 """Keys kept in memory: never for ever, and never more trusted than what is stored."""
 
-from eventstore.api import SealBroken
-from eventstore.keys import KeyRing
+import asyncio
+
+import pytest
+
+from eventstore.api import Append, NewEvent, SealBroken, Shredded
+from eventstore.keys import SHREDDING_EVENT, KeyRing
 from eventstore.keys_memory import MemoryKeys
-from eventstore.memory import MemoryTables
+from eventstore.memory import MemoryLog, MemoryTables
 from eventstore.vault import KeyVault
 
 
@@ -15,6 +19,21 @@ class Reads(MemoryKeys):
     async def read(self, stream_id):
         self.count += 1
         return await super().read(stream_id)
+
+
+class Late(MemoryKeys):
+    """Reads a key, and answers only when it is let."""
+
+    def __init__(self, tables):
+        super().__init__(tables)
+        self.read_it, self.answer = asyncio.Event(), asyncio.Event()
+        self.answer.set()
+
+    async def read(self, stream_id):
+        found = await super().read(stream_id)
+        self.read_it.set()
+        await self.answer.wait()
+        return found
 
 
 def _vault(keys: MemoryKeys, *, now: list[float], cache_s: float = 60.0) -> KeyVault:
@@ -59,3 +78,22 @@ async def test_changed_bytes_cost_one_more_look_and_no_key() -> None:
         assert str(broken) == "e1: claim.buyer"
     assert keys.count == 1
     assert await _opened(vault, sealed) == b"secret"
+
+
+async def test_a_key_that_was_read_while_it_was_shredded_is_not_kept() -> None:
+    tables, now = MemoryTables(partitions=1), [0.0]
+    keys = Late(tables)
+    vault = _vault(keys, now=now)
+    sealed = await _sealed(vault)
+    now[0] = 60.0
+    keys.answer.clear()
+    keys.read_it.clear()
+    reading = asyncio.create_task(_opened(vault, sealed))
+    await keys.read_it.wait()
+    event = NewEvent(type=SHREDDING_EVENT, schema_version=1, occurred_at=1, meta=b"{}", body=b"{}")
+    await MemoryLog(tables).append(Append(stream_id="e1", expected_version=0, events=(event,), command_id="0" * 64))
+    assert list(await vault.shred()) == ["e1"]
+    keys.answer.set()
+    assert await reading == b"secret"
+    with pytest.raises(Shredded):
+        await _opened(vault, sealed)
