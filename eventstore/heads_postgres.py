@@ -6,7 +6,7 @@ from eventstore.api import Lease
 from eventstore.grouped import LogLimits
 from eventstore.heads import GrowingHead, SignedHead
 from eventstore.merkle import Frontier
-from eventstore.postgres import Pool, Row, fetch
+from eventstore.postgres import Pool, Row, fetch, read
 
 
 class PostgresHeads:
@@ -24,28 +24,28 @@ class PostgresHeads:
 
     async def newest(self) -> Mapping[int, GrowingHead]:
         """Reads the newest head of each partition that has one; a frontier that is none is read as empty."""
-        rows = await fetch(self._pool, "heads_newest", limits=self._limits)
+        rows = await read(self._pool, "heads_newest", limits=self._limits)
         return {row["partition"]: _growing(row) for row in rows}
 
     async def after(self, partition: int, *, position: int, limit: int) -> Sequence[SignedHead]:
         """Reads heads of one partition in order of position; at most `limit` and `read_page_max`."""
         page = min(limit, self._limits.read_page_max)
-        rows = await fetch(self._pool, "heads_after", partition, position, page, limits=self._limits)
+        rows = await read(self._pool, "heads_after", partition, position, page, limits=self._limits)
         return [SignedHead(**row) for row in rows]
 
     async def covering(self, partition: int, positions: Sequence[int]) -> Sequence[SignedHead]:
         """Reads, for each position that is covered, the first head that covers it; each head once, in order."""
-        rows = await fetch(self._pool, "heads_covering", partition, list(positions), limits=self._limits)
+        rows = await read(self._pool, "heads_covering", partition, list(positions), limits=self._limits)
         return sorted((SignedHead(**row) for row in rows), key=lambda head: head.position)
 
     async def keys(self) -> Sequence[str]:
         """Names every key that ever signed."""
-        return [row["key_id"] for row in await fetch(self._pool, "head_keys", limits=self._limits)]
+        return [row["key_id"] for row in await read(self._pool, "head_keys", limits=self._limits)]
 
     async def leaves(self, partition: int, *, after_position: int, limit: int) -> Sequence[bytes]:
         """Reads leaves in order of position; at most `limit` and `read_page_max`."""
         page = min(limit, self._limits.read_page_max)
-        rows = await fetch(self._pool, "read_leaves", partition, after_position, page, limits=self._limits)
+        rows = await read(self._pool, "read_leaves", partition, after_position, page, limits=self._limits)
         return [row["leaf"] for row in rows]
 
 

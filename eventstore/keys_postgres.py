@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from eventstore.grouped import LogLimits, partition_of
 from eventstore.keys import Rewrapped, StoredKey, WrappedKey
-from eventstore.postgres import Pool, Row, fetch
+from eventstore.postgres import Pool, Row, fetch, read
 
 
 class PostgresKeys:
@@ -21,19 +21,19 @@ class PostgresKeys:
     async def read(self, stream_id: str) -> WrappedKey | None:
         """Reads a stream's key."""
         place = (partition_of(stream_id, partitions=self.partitions), stream_id)
-        rows = await fetch(self._pool, "key_read", *place, limits=self._limits)
+        rows = await read(self._pool, "key_read", *place, limits=self._limits)
         return WrappedKey(**rows[0]) if rows else None
 
     async def wrapped_by(self) -> Mapping[str, int]:
         """Counts the keys that are not shredded by the `ENCRYPTION_KEY` that wraps them."""
-        rows = await fetch(self._pool, "keys_wrapped_by", limits=self._limits)
+        rows = await read(self._pool, "keys_wrapped_by", limits=self._limits)
         return {row["wrapping_key_id"]: row["keys"] for row in rows}
 
     async def wrapped_otherwise(
         self, wrapping_key_id: str, *, partition: int, after: str, limit: int
     ) -> Sequence[StoredKey]:
         """Reads the next keys of a partition, by stream, that another `ENCRYPTION_KEY` wraps."""
-        rows = await fetch(
+        rows = await read(
             self._pool, "keys_wrapped_otherwise", partition, after, wrapping_key_id, limit, limits=self._limits
         )
         return [_stored(row, partition=partition) for row in rows]

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from eventstore.api import Lease, LeaseRow
 from eventstore.grouped import LogLimits, partition_of, stream_of_seat
-from eventstore.postgres import Pool, fetch
+from eventstore.postgres import Pool, fetch, read
 
 
 class LeaseTable(StrEnum):
@@ -48,7 +48,7 @@ class PostgresLeases:
 
     async def held(self) -> Mapping[str, LeaseRow]:
         """Reads all rows, held or expired, by name."""
-        rows = await fetch(self._pool, f"{self._table}_held", limits=self._limits)
+        rows = await read(self._pool, f"{self._table}_held", limits=self._limits)
         return {
             row["name"]: LeaseRow(
                 holder=row["holder"],

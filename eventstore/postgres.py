@@ -1,8 +1,8 @@
 """The event log on Postgres."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -36,6 +36,16 @@ _LOST = (
 )
 """No answer: the connection broke, was closed under us (asyncpg then also names a state it cannot switch to, seen after
 kill -9 of the server), or time ran out."""
+_ENDED = (
+    ConnectionResetError,
+    BrokenPipeError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What a connection says that the server ended, seen after `pg_terminate_backend`, a restart and kill -9."""
 _ANY_POSITION = 2**63 - 1
 _STOPPING = ("57P01", "57P02", "57P03", "57P05")
 """Server shutting down, crashed, starting up, session ended: whether the commit came first is not said."""
@@ -49,6 +59,11 @@ Connection: TypeAlias = Any
 """An `asyncpg.Connection` of a pool."""
 Row: TypeAlias = Any
 """An `asyncpg.Record`."""
+_T = TypeVar("_T")
+
+
+class ConnectionEnded(LogUnavailable):
+    """The connection that was lent had ended, or ended meanwhile; another one may answer."""
 
 
 async def open_pool(dsn: str, *, size: int, limits: LogLimits) -> Pool:
@@ -62,6 +77,20 @@ async def open_pool(dsn: str, *, size: int, limits: LogLimits) -> Pool:
         server_settings=_SESSION,
         reset=_no_reset,
     )
+
+
+async def read(pool: Pool, query: str, *values: object, limits: LogLimits) -> list[Row]:
+    """Runs one statement that changes nothing, as `through_ended_connections` does; raises `LogUnavailable`."""
+    return await through_ended_connections(pool, lambda: fetch(pool, query, *values, limits=limits))
+
+
+async def through_ended_connections(pool: Pool, reading: Callable[[], Awaitable[_T]]) -> _T:
+    """Repeats a read while it finds a connection ended: a restart of the server ends all that a pool keeps, and
+    nobody is told before each was tried."""
+    for _ in range(pool.get_max_size()):
+        with suppress(ConnectionEnded):
+            return await reading()
+    return await reading()
 
 
 async def fetch(pool: Pool, query: str, *values: object, limits: LogLimits) -> list[Row]:
@@ -84,11 +113,17 @@ def _away_without_answer() -> Iterator[None]:
     except asyncpg.DataError:
         raise
     except _LOST as error:
-        raise LogUnavailable(type(error).__name__) from None
+        raise without_answer(error) from None
     except asyncpg.PostgresError as error:
         if error.sqlstate in _STOPPING or _is_short(error):
-            raise LogUnavailable(type(error).__name__) from None
+            raise without_answer(error) from None
         raise
+
+
+def without_answer(error: Exception) -> LogUnavailable:
+    """Makes `ConnectionEnded` of what tells that a connection was there before, else `LogUnavailable`."""
+    kind = ConnectionEnded if isinstance(error, _ENDED) else LogUnavailable
+    return kind(type(error).__name__)
 
 
 def _is_short(error: Any) -> bool:
@@ -138,7 +173,7 @@ class PostgresLog(GroupedLog):
         await self._writer.aclose()
 
     async def _fetch(self, query: str, *values: object) -> list[Row]:
-        return await fetch(self._pool, query, *values, limits=self._limits)
+        return await read(self._pool, query, *values, limits=self._limits)
 
 
 class PostgresWriter:

@@ -9,9 +9,8 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from eventstore.api import LogUnavailable
 from eventstore.grouped import LogLimits
-from eventstore.postgres import Pool
+from eventstore.postgres import Pool, without_answer
 from eventstore.queries import load_queries
 from projections.api import (
     RETIRED,
@@ -133,12 +132,12 @@ async def lent(pool: Pool, *, limits: LogLimits) -> AsyncIterator[Any]:
     except asyncpg.DataError as error:
         raise RowsRefused(type(error).__name__) from None
     except _AWAY as error:
-        raise LogUnavailable(type(error).__name__) from None
+        raise without_answer(error) from None
     except asyncpg.PostgresError as error:
         if str(error.sqlstate)[:2] in _ROWS_WRONG:
             raise RowsRefused(type(error).__name__) from None
         if _passes(error):
-            raise LogUnavailable(type(error).__name__) from None
+            raise without_answer(error) from None
         raise
 
 

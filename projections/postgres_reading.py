@@ -10,7 +10,7 @@ from domain.ids import CaseId, EscrowId, Micros, UserId
 from domain.money import ATOMIC_MAX
 from domain.roles import Role, SeatKind
 from eventstore.grouped import LogLimits, partition_of
-from eventstore.postgres import Pool
+from eventstore.postgres import Pool, through_ended_connections
 from eventstore.queries import load_queries
 from projections.api import EscrowQuery, Moved, Place
 from projections.postgres import lent
@@ -100,6 +100,9 @@ class PostgresReader:
         return [msgspec.convert(dict(row), kind) for row in await self._rows(query, *values)]
 
     async def _rows(self, query: str, *values: object) -> list[Any]:
+        return await through_ended_connections(self._pool, lambda: self._fetch(query, *values))
+
+    async def _fetch(self, query: str, *values: object) -> list[Any]:
         async with lent(self._pool, limits=self._limits) as connection:
             rows: list[Any] = await connection.fetch(QUERIES[query], *values, timeout=self._limits.read_timeout_s)
             return rows

@@ -20,6 +20,9 @@ class ShortPool:
     def __init__(self, error: type[Exception]) -> None:
         self._error = error
 
+    def get_max_size(self) -> int:
+        return 1
+
     def acquire(self, *, timeout: float) -> object:
         raise self._error("short")
 
