@@ -178,6 +178,9 @@ class WalletFiles(Protocol):
     def saved(self, name: str, *, label: str) -> bool: ...
     def restore(self, name: str, *, label: str) -> None: ...
     def drop_saved(self, name: str) -> None: ...
+    def remove(self, name: str) -> None:
+        """Deletes a wallet that no escrow ever had, keys and all."""
+
     def drop_cache(self, name: str) -> None:
         """Deletes the cache file (`NAME`, not `NAME.keys`): repairs a torn wallet before funding."""
 

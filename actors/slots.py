@@ -127,6 +127,11 @@ class HeldFiles:
         with self.alone(name):
             self._files.drop_saved(name)
 
+    def remove(self, name: str) -> None:
+        """Deletes a wallet that no escrow ever had, keys and all."""
+        with self.alone(name):
+            self._files.remove(name)
+
     def drop_cache(self, name: str) -> None:
         """Deletes the cache file."""
         with self.alone(name):

@@ -57,6 +57,12 @@ class FolderFiles:
         """Deletes every copy of the wallet."""
         shutil.rmtree(self._folder / COPIES / _checked(name), ignore_errors=True)
 
+    def remove(self, name: str) -> None:
+        """Deletes a wallet that no escrow ever had, keys and all."""
+        for path in (self._cache(name), self._keys(name), self._folder / f"{_checked(name)}.address.txt"):
+            path.unlink(missing_ok=True)
+        _sync_folder(self._folder)
+
     def drop_cache(self, name: str) -> None:
         """Deletes the cache file."""
         self._cache(name).unlink(missing_ok=True)

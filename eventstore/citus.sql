@@ -11,6 +11,7 @@ select create_distributed_table('command_receipts', 'partition', colocate_with =
 select create_distributed_table('seat_leases', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('slot_leases', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('duty_leases', 'partition', colocate_with => 'log_heads');
+select create_distributed_table('primed_wallets', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('sealed_keys', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('signed_heads', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('projection_checkpoints', 'partition', colocate_with => 'log_heads');

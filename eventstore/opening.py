@@ -18,6 +18,8 @@ from eventstore.memory import MemoryLeases, MemoryLog, MemoryTables
 from eventstore.migrations import SQL_FOLDER, create_log, migrate
 from eventstore.notices import Notices
 from eventstore.postgres import Pool, PostgresLog, fetch, open_pool
+from eventstore.primed import PostgresPrimed, PrimedRows
+from eventstore.primed_memory import MemoryPrimed
 from eventstore.vault import KeyVault
 
 
@@ -33,6 +35,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     slot_leases: Leases
     duty_leases: Leases
     """Of what one node at a time does for all."""
+    primed: PrimedRows
     heads: HeadStore
     vault: Vault
     keys: KeyStore
@@ -84,6 +87,7 @@ async def open_store(
             seat_leases=PostgresLeases(pool, table=LeaseTable.SEATS, partitions=partitions, limits=limits),
             slot_leases=PostgresLeases(pool, table=LeaseTable.SLOTS, partitions=partitions, limits=limits),
             duty_leases=PostgresLeases(pool, table=LeaseTable.DUTIES, partitions=partitions, limits=limits),
+            primed=PostgresPrimed(pool, partitions=partitions, limits=limits),
             heads=PostgresHeads(pool, limits=limits),
             vault=_vault(keys, ring, limits),
             keys=keys,
@@ -120,6 +124,7 @@ def memory_store(
         seat_leases=MemoryLeases(tables.seat_leases, clock=tables.clock),
         slot_leases=MemoryLeases(tables.slot_leases, clock=tables.clock),
         duty_leases=MemoryLeases(tables.duty_leases, clock=tables.clock),
+        primed=MemoryPrimed(tables),
         heads=MemoryHeads(tables),
         vault=_vault(keys, ring, limits),
         keys=keys,

@@ -113,6 +113,11 @@ class SimFiles:
         for key in [key for key in self._folder.copies if key[0] == name]:
             del self._folder.copies[key]
 
+    def remove(self, name: str) -> None:
+        """Deletes both files."""
+        self._folder.keys.pop(name, None)
+        self.drop_cache(name)
+
     def drop_cache(self, name: str) -> None:
         """Deletes the cache file."""
         self._folder.caches.pop(name, None)
