@@ -38,6 +38,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     argv: tuple[str, ...]
     stop_limit_s: float = STOP_LIMIT_S
+    heard: bool = True
+    """Whether what it prints is kept; of a program that prints secrets nothing is."""
 
 
 class ProcessKeeper:
@@ -53,7 +55,8 @@ class ProcessKeeper:
             raise ProgramFailed(name=program.name, reason="already running")
         pid_file = self._pid_file(program.name)
         pid_file.unlink(missing_ok=True)
-        pid = _spawn(program.argv, pid_file=pid_file, out=self._folder / f"{program.name}.out")
+        out = self._folder / f"{program.name}.out" if program.heard else Path(os.devnull)
+        pid = _spawn(program.argv, pid_file=pid_file, out=out)
         await _recorded(program.name, pid, pid_file)
         found = self.find(program.name, stop_limit_s=program.stop_limit_s)
         if found is None:
@@ -112,6 +115,15 @@ class Process:
         if not await self._signal_and_wait(signal.SIGKILL, limit_s=_KILL_LIMIT_S):
             raise ProgramFailed(name=self.name, reason="survived SIGKILL")
         self._pid_file.unlink(missing_ok=True)
+
+    async def over(self, *, limit_s: float) -> bool:
+        """Waits until the program has ended by itself; False when it still runs after the limit."""
+        with _held(self._identity) as pidfd:
+            gone = pidfd is None or await _readable(pidfd, limit_s=limit_s)
+        if gone:
+            _reap(self.pid)
+            self._pid_file.unlink(missing_ok=True)
+        return gone
 
     async def ready(self, probe: Callable[[], Awaitable[bool]], *, limit_s: float) -> None:
         """Waits until `probe` says yes; raises `ProgramFailed` when the program dies or the limit passes."""

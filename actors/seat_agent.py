@@ -9,6 +9,7 @@ import structlog
 from actors.escrow import Accepted, LostLease
 from actors.identity import Identity
 from actors.ports import DaemonDown, WalletRefused, WalletUnknown
+from actors.priming import new_wallet_name, new_wallet_password
 from actors.runtime import AsyncioRef
 from actors.sealed import WalletSecrets
 from actors.seat import OpenWallet, Seat, TurnBroken
@@ -107,7 +108,7 @@ class SeatAgent:
     async def _take(self, leased: LeasedSlot, turn: Turn) -> None:
         state = await self._seat.state()
         if turn.step is Step.CLAIM_WALLET:
-            await self._claim()
+            await self._claim(leased)
             return
         try:
             wallet = await self._opened(leased, state, turn)
@@ -122,10 +123,19 @@ class SeatAgent:
             await self._report(turn, refused.fault, call=refused.method)
             raise
 
-    async def _claim(self) -> None:
-        """Gives the seat a wallet name, password and identity key; the log has them before the wallet is made."""
-        name, seed = f"w_{randomness.token_hex(16)}", randomness.token_bytes(32)
-        made = WalletSecrets(file=name, password=randomness.token_urlsafe(32), identity_seed=seed.hex())
+    async def _claim(self, leased: LeasedSlot) -> None:
+        """Gives the seat the fresh wallet that is open in its slot, or the name and password of one to be made.
+
+        The log has them, and an identity key, before anything is done with the wallet.
+        """
+        primed, leased.primed = leased.primed, None
+        if primed is not None:
+            self._in_doubt = True
+            if not await primed.claim(self._seat.fence.seat):
+                raise TurnBroken("wallet_taken")
+        name, seed = primed.row.name if primed else new_wallet_name(), randomness.token_bytes(32)
+        password = primed.password if primed else new_wallet_password()
+        made = WalletSecrets(file=name, password=password, identity_seed=seed.hex())
         mine = await self._seat.register.assign(
             WalletId(name), escrow_id=self._seat.escrow_id, role=self._seat.role, at=self._seat.now()
         )
@@ -141,10 +151,15 @@ class SeatAgent:
         answer = await self._seat.give(command, name)
         if not isinstance(answer, Accepted):
             raise TurnBroken(answer.code)
+        if primed is not None:
+            self._wallet = OpenWallet(rpc=leased.rpc, files=leased.files, secrets=made)
 
     async def _opened(self, leased: LeasedSlot, state: Escrow, turn: Turn) -> OpenWallet:
         if self._wallet is None:
             self._in_doubt = True
+            if leased.primed is not None:
+                leased.primed = None
+                await leased.rpc.close_wallet()
             own = await self._seat.secrets.wallet(state, self._seat.role)
             wallet = OpenWallet(rpc=leased.rpc, files=leased.files, secrets=own)
             with wallet.files.alone(wallet.file):

@@ -11,6 +11,7 @@ from actors.escrow import LostLease
 from actors.ports import WalletFiles, WalletRpc
 from domain.roles import Role
 from eventstore.api import Lease
+from eventstore.primed import PrimedRow, PrimedRows
 
 HOLD_MARGIN = 0.1
 """Part of a lease that its holder does not use: clocks of two machines may run at different speeds."""
@@ -24,6 +25,12 @@ class SlotHost(Protocol):
 
         Unless `clean`, whatever ran for this fence or a lower one is ended first (an open wallet is saved where that
         is possible) and a new process started, with a login that only clients made from then on know.
+        """
+
+    async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
+        """Makes a fresh wallet and has it open in the process; raises `WalletRefused`, `WalletUnknown`.
+
+        Gives up with `SlotWanted` when the slot is wanted meanwhile, where that leaves the process as it was.
         """
 
     def silent(self) -> bool:
@@ -76,6 +83,21 @@ class Slot:
     state: SlotState = SlotState.UNCHECKED
     hold: Hold | None = None
     """This node's lease on it."""
+    wanted: asyncio.Event | None = None
+    """While it is being primed: set, it tells that somebody waits for the slot."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PrimedWallet:
+    """A fresh wallet, open in the slot it was made in; nobody's until it is claimed."""
+
+    row: PrimedRow
+    password: str
+    rows: PrimedRows
+
+    async def claim(self, seat: str) -> bool:
+        """Makes the wallet a seat's for ever; False when it is another's."""
+        return await self.rows.claim(self.row, seat=seat)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -86,6 +108,8 @@ class LeasedSlot:
     hold: Hold
     rpc: WalletRpc
     waited_s: float
+    primed: PrimedWallet | None = None
+    """A fresh wallet that is open in it; whoever claims it or puts it away takes it from here."""
 
     @property
     def files(self) -> "HeldFiles":
@@ -154,6 +178,10 @@ class Waiter:
     granted: "asyncio.Future[LeasedSlot]"
     promised: bool = False
     """A slot is being prepared for it."""
+
+
+class SlotWanted(Exception):
+    """The making of a wallet was given up because somebody waits for the slot; the process is as it was."""
 
 
 class NoSlot(Exception):

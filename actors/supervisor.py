@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import structlog
 
-from actors.ports import Clock, WalletRefused, WalletRpc, WalletUnknown
+from actors.ports import Clock, DaemonDown, WalletRpc
+from actors.priming import Primer
 from actors.runtime import AsyncioActor
-from actors.slots import Hold, LeasedSlot, NoSlot, Slot, SlotState, Waiter
+from actors.slots import Hold, LeasedSlot, NoSlot, PrimedWallet, Slot, SlotState, SlotWanted, Waiter
 from domain.roles import Role
 from eventstore.api import LeaseRow, Leases, LogUnavailable
+from eventstore.primed import PrimedRow
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +58,8 @@ class _Reached(msgspec.Struct, frozen=True, kw_only=True):
     hold: Any
     rpc: Any
     waiter: Any
+    primed: Any
+    """The fresh wallet that is open in it, or None."""
 
 
 class _Look(msgspec.Struct, frozen=True):
@@ -76,6 +80,7 @@ class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
     free: int
     busy: int
     waiting: int
+    primed: int
 
 
 class RoleSupervisor(AsyncioActor):
@@ -99,12 +104,14 @@ class RoleSupervisor(AsyncioActor):
         leases: Leases,
         node_id: str,
         clock: Clock,
+        primer: Primer | None = None,
         limits: SupervisorLimits | None = None,
     ) -> None:
         super().__init__(clock=clock)
         assert all(slot.role is role for slot in slots)
         self._role, self._slots, self._leases, self._node_id = role, tuple(slots), leases, node_id
         self._clock, self._limits = clock, limits or SupervisorLimits()
+        self._primer, self._primed, self._prime_after = primer, frozenset[str](), 0.0
         self._queue: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._due, self._due_at = clock.call_later(0, self._remind), 0.0
@@ -117,6 +124,7 @@ class RoleSupervisor(AsyncioActor):
             free=states.count(SlotState.FREE),
             busy=states.count(SlotState.LEASED),
             waiting=len(self._queue),
+            primed=len(self._primed),
         )
 
     async def leave(self) -> None:
@@ -155,10 +163,11 @@ class RoleSupervisor(AsyncioActor):
                 await self._take(seat, granted)
             case GiveBack(leased=leased, clean=clean):
                 self._background(self._take_back(leased, clean=clean))
-            case _Reached(slot=slot, hold=hold, rpc=rpc, waiter=waiter):
-                await self._reached(slot, hold, rpc=rpc, waiter=waiter)
+            case _Reached():
+                await self._reached(message)
             case _Look():
                 await self._serve()
+                await self._prime()
             case _Tick():
                 await self._tick()
         return None
@@ -182,13 +191,15 @@ class RoleSupervisor(AsyncioActor):
             for waiter in waiting:
                 if slot := self._slot_for(waiter.seat, rows):
                     await self._lease(slot, row=rows.get(slot.name), waiter=waiter)
+                else:
+                    self._hurry(self._bound(waiter.seat, rows))
         except LogUnavailable:
             pass  # the next tick serves again
         self._arm(sooner=True)
 
     def _slot_for(self, seat: str, rows: Mapping[str, LeaseRow]) -> Slot | None:
         """Names the slot that a seat may have now: where its wallet may be open, no other."""
-        for slot in self._bound(seat, rows) or self._slots:
+        for slot in self._bound(seat, rows) or sorted(self._slots, key=lambda each: each.name not in self._primed):
             row = rows.get(slot.name)
             theirs = row is None or row.released or row.detail == seat
             if slot.state is SlotState.FREE and theirs and self._takeable(row):
@@ -202,8 +213,10 @@ class RoleSupervisor(AsyncioActor):
     def _takeable(self, row: LeaseRow | None) -> bool:
         return row is None or row.expired or row.holder == self._node_id
 
-    async def _lease(self, slot: Slot, *, row: LeaseRow | None, waiter: Waiter | None) -> None:
-        """Takes a slot's lease and has it prepared; does nothing when another has it."""
+    async def _lease(
+        self, slot: Slot, *, row: LeaseRow | None, waiter: Waiter | None = None, prime: bool = False
+    ) -> bool:
+        """Takes a slot's lease and has it prepared; False, and nothing done, when another has it."""
         seat, before = waiter.seat if waiter else "", slot.state
         slot.state = SlotState.PREPARING
         try:
@@ -213,11 +226,11 @@ class RoleSupervisor(AsyncioActor):
             )
             if lease is None:
                 slot.state = SlotState.FREE
-                return
+                return False
             if waiter and self._bound(seat, await self._leases.held()) != [slot]:
                 # Another node was here meanwhile, for the same seat or leaving another's wallet: cleaned first.
                 slot.state = SlotState.UNHEALTHY
-                return
+                return False
         except BaseException:
             slot.state = before  # a lease that we may have all the same is our own to take again, uncleaned
             raise
@@ -225,36 +238,41 @@ class RoleSupervisor(AsyncioActor):
         if waiter:
             waiter.promised = True
         clean = lease.fence == (row.fence if row else 0) + 1 and (row is None or row.released)
-        self._background(self._prepare(slot, slot.hold, clean=clean, waiter=waiter))
-
-    async def _prepare(self, slot: Slot, hold: Hold, *, clean: bool, waiter: Waiter | None) -> None:
-        """Brings a slot to the point where it can be used: it answers and has no wallet open."""
-        rpc = None
-        try:
-            rpc = await self._answering(slot, hold, clean=clean)
-        except Exception as broken:  # whatever a process can do wrong, the slot is only not usable now
-            log.warning("slot_not_cleaned", slot=slot.name, error=type(broken).__name__)
-        finally:
-            if self.actor_ref.is_alive():
-                self.actor_ref.tell(_Reached(slot=slot, hold=hold, rpc=rpc, waiter=waiter))
-
-    async def _answering(self, slot: Slot, hold: Hold, *, clean: bool) -> WalletRpc | None:
-        for as_it_is in (True, False) if clean else (False,):
-            rpc = await slot.host.reach(fence=hold.lease.fence, clean=as_it_is, before_call=hold.check)
-            if await self._answers(rpc):
-                return rpc
-            await rpc.aclose()
-        return None
-
-    async def _answers(self, rpc: WalletRpc) -> bool:
-        try:
-            async with asyncio.timeout(self._limits.check_s):
-                await rpc.get_version()
-        except (WalletUnknown, WalletRefused, TimeoutError):
-            return False
+        self._background(self._prepare(slot, slot.hold, clean=clean, waiter=waiter, prime=prime))
         return True
 
-    async def _reached(self, slot: Slot, hold: Hold, *, rpc: WalletRpc | None, waiter: Waiter | None) -> None:
+    async def _prepare(self, slot: Slot, hold: Hold, *, clean: bool, waiter: Waiter | None, prime: bool) -> None:
+        """Brings a slot to the point where it can be used: it answers and has no wallet open but a primed one."""
+        rpc = primed = None
+        try:
+            rpc, primed = await self._answering(slot, hold, clean=clean)
+            if self._primer and prime and rpc is not None:
+                await self._with_wallet(self._primer, slot, hold, rpc)
+        except Exception as broken:  # whatever a process can do wrong, the slot is only not usable now
+            log.warning("slot_not_prepared", slot=slot.name, error=type(broken).__name__)
+            if rpc is not None:
+                await rpc.aclose()
+            rpc = None
+        finally:
+            if self._primer and prime:
+                self._primer.end()
+            if self.actor_ref.is_alive():
+                self.actor_ref.tell(_Reached(slot=slot, hold=hold, rpc=rpc, waiter=waiter, primed=primed))
+
+    async def _answering(self, slot: Slot, hold: Hold, *, clean: bool) -> tuple[WalletRpc | None, PrimedWallet | None]:
+        for as_it_is in (True, False) if clean else (False,):
+            rpc = await slot.host.reach(fence=hold.lease.fence, clean=as_it_is, before_call=hold.check)
+            try:
+                async with asyncio.timeout(self._limits.check_s):
+                    await rpc.get_version()
+                    return rpc, await self._primer.found(slot, rpc) if self._primer else None
+            except Exception as ill:
+                log.warning("slot_ill", slot=slot.name, error=type(ill).__name__)
+                await rpc.aclose()
+        return None, None
+
+    async def _reached(self, reached: _Reached) -> None:
+        slot, hold, rpc, waiter = reached.slot, reached.hold, reached.rpc, reached.waiter
         if waiter:
             waiter.promised = False
         if slot.hold is not hold or rpc is None:
@@ -267,7 +285,53 @@ class RoleSupervisor(AsyncioActor):
             slot.state = SlotState.LEASED
             self._queue.remove(waiter)
             waited_s = (self._clock.now() - waiter.since) / 1_000_000
-            waiter.granted.set_result(LeasedSlot(slot=slot, hold=hold, rpc=rpc, waited_s=waited_s))
+            leased = LeasedSlot(slot=slot, hold=hold, rpc=rpc, waited_s=waited_s, primed=reached.primed)
+            waiter.granted.set_result(leased)
+
+    # -- priming ---------------------------------------------------------------------------------------------------
+
+    async def _prime(self) -> None:
+        """Has a fresh wallet made in slots that nobody uses, as long as nobody waits for one."""
+        primer = self._primer
+        if primer is None or asyncio.get_running_loop().time() < self._prime_after:
+            return
+        try:
+            rows, noted = await self._leases.held(), await primer.noted()
+            self._primed = frozenset(slot.name for slot in self._slots if _is_primed(slot, rows, noted))
+            for slot in self._slots:
+                row = rows.get(slot.name)
+                idle = slot.state is SlotState.FREE and row is not None and row.released
+                if idle and slot.name not in self._primed and not self._queue and primer.begin():
+                    await self._lease_to_prime(primer, slot, row)
+        except LogUnavailable:
+            pass  # the next tick looks again
+
+    async def _lease_to_prime(self, primer: Primer, slot: Slot, row: LeaseRow | None) -> None:
+        begun = False
+        try:
+            begun = await self._lease(slot, row=row, prime=True)
+        finally:
+            if not begun:
+                primer.end()
+
+    async def _with_wallet(self, primer: Primer, slot: Slot, hold: Hold, rpc: WalletRpc) -> None:
+        since = asyncio.get_running_loop().time()
+        self._prime_after = since + self._limits.recheck_s  # whatever happens, not again at once
+        slot.wanted = asyncio.Event()
+        try:
+            await primer.prime(slot, hold, rpc, wanted=slot.wanted)
+        except (DaemonDown, SlotWanted):
+            return
+        finally:
+            slot.wanted = None
+        self._prime_after = since
+
+    def _hurry(self, bound: Sequence[Slot]) -> None:
+        """Has one slot more given up by its priming, for somebody who waits."""
+        for slot in bound or self._slots:
+            if slot.wanted is not None and not slot.wanted.is_set():
+                slot.wanted.set()
+                return
 
     # -- giving back ---------------------------------------------------------------------------------------------
 
@@ -281,7 +345,7 @@ class RoleSupervisor(AsyncioActor):
             await self._release(slot, hold, rpc)
             return
         await rpc.aclose()
-        await self._prepare(slot, hold, clean=False, waiter=None)
+        await self._prepare(slot, hold, clean=False, waiter=None, prime=False)
 
     async def _release(self, slot: Slot, hold: Hold, rpc: WalletRpc) -> None:
         hold.end()
@@ -319,6 +383,7 @@ class RoleSupervisor(AsyncioActor):
                 self._background(self._revive(slot, slot.hold))
         await self._serve()
         await self._mend()
+        await self._prime()
 
     async def _renewed(self, hold: Hold) -> bool:
         since = asyncio.get_running_loop().time()
@@ -343,7 +408,7 @@ class RoleSupervisor(AsyncioActor):
         try:
             rows = await self._leases.held()
             for slot in self._in_need(rows):
-                await self._lease(slot, row=rows.get(slot.name), waiter=None)
+                await self._lease(slot, row=rows.get(slot.name))
         except LogUnavailable:
             pass  # the next tick looks again
 
@@ -380,3 +445,8 @@ class RoleSupervisor(AsyncioActor):
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _is_primed(slot: Slot, rows: Mapping[str, LeaseRow], noted: Mapping[str, PrimedRow]) -> bool:
+    """Says whether nobody was in the slot since its wallet was opened there."""
+    return slot.name in rows and slot.name in noted and rows[slot.name].fence == noted[slot.name].fence

@@ -268,7 +268,12 @@ async def embedded_world(settings: Settings, *, on_wallet_call: Observer | None 
 
     The caller holds the folder's lock. Raises `EmbeddedFailed`, `ProgramFailed`.
     """
-    world = EmbeddedWorld(home=settings.thirdkey_home, network=settings.monero_network, on_wallet_call=on_wallet_call)
+    world = EmbeddedWorld(
+        home=settings.thirdkey_home,
+        network=settings.monero_network,
+        slots_per_role=-(-settings.pool_min // len(THREE)),
+        on_wallet_call=on_wallet_call,
+    )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(world.stop)
         if settings.database_url is None:

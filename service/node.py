@@ -1,6 +1,7 @@
 """Builds and runs one node: escrow actors, supervisors, the finder of turns, the keeper of time, the watcher."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from actors.desk import Desk
 from actors.directory import Directory
 from actors.escrow import EscrowActor
 from actors.ports import Clock, DaemonRpc, Watch
+from actors.priming import Primer
 from actors.runtime import AsyncioRef
 from actors.seat_agent import AgentLimits
 from actors.shredder import KeyShredder
@@ -46,6 +48,8 @@ class NodeLimits:
     time_look_s: float = 1.0
     shred_look_s: float = 60.0
     stop_s: float = 10.0
+    prime_at_once: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Slots primed at a time: each keeps a core busy. 0 primes none."""
 
 
 class Node:
@@ -69,7 +73,7 @@ class Node:
         tables, rows = open_models(store)
         self.runner = Runner(store.log, tables)
         self.models = ReadModels(store.log, rows, self.runner)
-        self.supervisors = self._supervisors(tuple(slots))
+        self.supervisors = self._supervisors(tuple(slots), daemon=daemon)
         self.watcher = self._watcher(watch)
         self._finder = self._turn_finder(daemon)
         self._timekeeper = Timekeeper(
@@ -114,7 +118,9 @@ class Node:
     def _parked(self, escrow_id: EscrowId, failure: BaseException) -> None:
         self.problems.append(f"{escrow_id} stopped: {type(failure).__name__}")
 
-    def _supervisors(self, slots: Sequence[Slot]) -> dict[Role, RoleSupervisor]:
+    def _supervisors(self, slots: Sequence[Slot], *, daemon: DaemonRpc) -> dict[Role, RoleSupervisor]:
+        at_once, store = self._limits.prime_at_once, self.store
+        primer = Primer(store.primed, vault=store.vault, daemon=daemon, at_once=at_once) if at_once else None
         return {
             role: RoleSupervisor(
                 role,
@@ -122,6 +128,7 @@ class Node:
                 leases=self.store.slot_leases,
                 node_id=self.store.node_id,
                 clock=self.clock,
+                primer=primer,
                 limits=self._limits.supervisor,
             )
             for role in THREE

@@ -9,13 +9,17 @@ from pathlib import Path
 import msgspec
 
 from actors.escrow import LostLease
-from actors.monero_programs import WalletProgram, free_port, launch_wallet
-from actors.processes import Process, ProcessKeeper
+from actors.monero_programs import MAKER_LIMIT_S, WalletProgram, free_port, launch_wallet, maker_program
+from actors.ports import WalletRpc
+from actors.processes import Process, ProcessKeeper, ProgramFailed
+from actors.slots import SlotWanted
 from actors.wallet_rpc import HttpWallet, Observer
 from schemas.address import Network
 
 USER = "thirdkey"
 ACCESS_FILE = "access.json"
+MAKER = "maker"
+"""The folder of the program that makes a slot's wallets; no name of a lease."""
 
 
 class SlotFolders(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,25 @@ class SlotPrograms:
                 turn = found[0]
             return self._client(turn, before_call)
 
+    async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
+        """Makes a wallet's file by a program of its own and opens it.
+
+        Raises `SlotWanted`, and `ProgramFailed` when the program does not end.
+        """
+        folder, maker = self._home / MAKER, f"make-{self._folders.name}"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        secret = folder / "password"
+        try:
+            secret.touch(mode=0o600)
+            secret.write_text(password)
+            if left := self._keeper.find(maker):
+                await left.kill()
+            program = maker_program(self._beside(folder), file=name, password_file=secret, name=maker)
+            await _run(await self._keeper.start(program), wanted)
+        finally:
+            secret.unlink(missing_ok=True)
+        await rpc.open_wallet(name, password=password)
+
     async def ensure(self) -> None:
         """Starts a process where none runs, for whoever leases the slot first; raises `ProgramFailed`."""
         async with self._one_at_a_time:
@@ -120,6 +143,17 @@ class SlotPrograms:
         await quiet.aclose()
         return turn
 
+    def _beside(self, folder: Path) -> WalletProgram:
+        folders = self._folders
+        return WalletProgram(
+            name=folders.name,
+            folder=folder,
+            port=0,
+            daemon_address=folders.daemon_address,
+            network=folders.network,
+            wallets=folders.wallets,
+        )
+
     def _program(self, turn: _Turn, access: _Access) -> WalletProgram:
         folders = self._folders
         return WalletProgram(
@@ -144,3 +178,23 @@ class SlotPrograms:
     @property
     def _home(self) -> Path:
         return self._folders.programs / self._folders.name
+
+
+async def _run(maker: Process, wanted: asyncio.Event) -> None:
+    """Waits for a maker of wallets to end, or ends it when its slot is wanted."""
+    over = asyncio.create_task(maker.over(limit_s=MAKER_LIMIT_S))
+    asked = asyncio.create_task(wanted.wait())
+    try:
+        await asyncio.wait({over, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if over.done() and over.result():
+            return
+        await maker.kill()
+        if asked.done():
+            raise SlotWanted
+        raise ProgramFailed(name=maker.name, reason=f"not done after {MAKER_LIMIT_S:g} s")
+    finally:
+        for task in (over, asked):
+            task.cancel()
+        await asyncio.gather(over, asked, return_exceptions=True)
+        if maker.alive:
+            await maker.kill()

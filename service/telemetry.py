@@ -161,6 +161,8 @@ class _Slots(Collector):
         yield GaugeMetricFamily("rpc_pool_total_slots", "Slots there are.", value=sum(each.total for each in counts))
         yield GaugeMetricFamily("rpc_pool_free_slots", "Slots that wait.", value=sum(each.free for each in counts))
         yield GaugeMetricFamily("rpc_pool_busy_slots", "Slots at work.", value=sum(each.busy for each in counts))
+        primed = sum(each.primed for each in counts)
+        yield GaugeMetricFamily("rpc_pool_primed_slots", "Free slots with a fresh wallet made and open.", value=primed)
 
 
 class _Actors(Collector):

@@ -1,5 +1,6 @@
 """A private chain with money for the real tests, mined once a process, and worlds of real programs on copies of it."""
 
+import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -33,6 +34,9 @@ class WrappedHost:
 
     async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> WalletRpc:
         return self.wrap(await self.host.reach(fence=fence, clean=clean, before_call=before_call))
+
+    async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
+        await self.host.make_wallet(rpc, name, password=password, wanted=wanted)
 
     def silent(self) -> bool:
         return self.host.silent()

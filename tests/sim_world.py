@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from actors.clock import SystemClock
 from actors.desk import derived_id
 from actors.escrow import Accepted, Answer
-from actors.ports import Clock
+from actors.ports import Clock, WalletRpc
 from actors.sealed import EscrowSecrets
 from actors.seat_agent import AgentLimits
 from actors.simulation import SimChain, SimDaemon, SimFiles, SimFolder, SimWallet, SimWatch
@@ -51,6 +51,10 @@ class SimHost:
         """Ends the process politely and starts it again."""
         self._wallet.terminate()
         self._wallet.restart()
+
+    async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
+        """Makes a wallet in the process itself."""
+        await rpc.create_wallet(name, password=password)
 
     def silent(self) -> bool:
         """Whether the process is gone."""

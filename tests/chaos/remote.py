@@ -1,5 +1,6 @@
 """A service process's end of `tests.chaos.wire`: the slots, the daemon and the watch, reached over HTTP."""
 
+import asyncio
 import http.client
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,7 @@ import msgspec
 
 from actors.daemon_rpc import HttpDaemon
 from actors.jsonrpc import JsonRpc, NoAnswer
-from actors.ports import DaemonDown, WatchTarget
+from actors.ports import DaemonDown, WalletRpc, WatchTarget
 from actors.slots import Slot
 from actors.wallet_files import FolderFiles
 from actors.wallet_rpc import HttpWallet
@@ -47,6 +48,9 @@ class RemoteFiles:
     def drop_saved(self, name: str) -> None:
         self._ask("drop_saved", name=name)
 
+    def remove(self, name: str) -> None:
+        self._ask("remove", name=name)
+
     def drop_cache(self, name: str) -> None:
         self._ask("drop_cache", name=name)
 
@@ -79,6 +83,9 @@ class RemoteHost:
         path, wish = f"/slot/{self.role.value}/reach", {"fence": fence, "clean": clean}
         turn = (await self.rpc.post(path, wish, answer=dict[str, int], limit_s=LIMIT_S))["turn"]
         return HttpWallet(f"{self.url}/slot/{self.role.value}/{turn}", before_call=before_call)
+
+    async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
+        await rpc.create_wallet(name, password=password)
 
     def silent(self) -> bool:
         """A simulated process always answers."""
