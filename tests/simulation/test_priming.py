@@ -9,6 +9,8 @@ from actors.simulation import SimWallet
 from actors.slots import SlotWanted
 from domain.roles import THREE, Role
 from domain.states import Completed, Escrow
+from eventstore.api import LeaseRow
+from eventstore.primed import PrimedRow
 from service.node import Node
 from tests import sim_world
 from tests.sim_world import FAST, SimHost, SimWorld, create, pay_in, play_release, set_addresses, until, until_true
@@ -49,9 +51,19 @@ def wallets_of(state: Escrow) -> set[str]:
 
 
 async def all_primed(node: Node, *, slots: int = 3) -> set[str]:
-    """Waits until every slot has its wallet, and names them."""
+    """Waits until every slot is at rest with its wallet, and names the wallets."""
+    async with asyncio.timeout(20):
+        while True:
+            free, leases = await node.store.primed.free(), await node.store.slot_leases.held()
+            if len(free) == slots and all(_at_rest(leases[slot], row) for slot, row in free.items()):
+                break
+            await asyncio.sleep(0.01)
     await until_true(lambda: primed(node) == slots)
-    return {row.name for row in (await node.store.primed.free()).values()}
+    return {row.name for row in free.values()}
+
+
+def _at_rest(lease: LeaseRow, row: PrimedRow) -> bool:
+    return lease.released and lease.fence == row.fence
 
 
 async def test_a_set_up_takes_the_wallets_that_are_open_already_and_its_money_comes_out_again() -> None:
