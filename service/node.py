@@ -13,8 +13,9 @@ from actors.ports import Clock, DaemonRpc, Watch
 from actors.runtime import AsyncioRef
 from actors.seat_agent import AgentLimits
 from actors.shredder import KeyShredder
+from actors.slot_status import SlotCounts
 from actors.slots import Slot
-from actors.supervisor import RoleSupervisor, SlotCounts, SupervisorLimits
+from actors.supervisor import RoleSupervisor, SupervisorLimits
 from actors.timekeeper import Timekeeper
 from actors.turn_finder import FinderLimits, TurnFinder
 from actors.wallet_register import WalletRegister
