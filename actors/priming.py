@@ -5,21 +5,18 @@ Making a wallet is most of a set-up's processor time (RSA keys, 1 to 3.5 s), and
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import structlog
 
-from actors.ports import DaemonRpc, WalletFault, WalletRefused, WalletRpc
-from actors.slots import HeldFiles, Hold, PrimedWallet, Slot
-from eventstore.api import Vault
+from actors.ports import DaemonDown, DaemonRpc, WalletFault, WalletRefused, WalletRpc
+from actors.slots import HeldFiles, Hold, PrimedWallet, Slot, SlotWanted
+from domain.ids import Address
+from eventstore.api import LeaseRow, LogUnavailable, Vault
 from eventstore.primed import PrimedRow, PrimedRows
 
 log = structlog.get_logger(__name__)
-
-
-class ForeignWallet(Exception):
-    """A slot that nobody uses has a wallet open that nobody left there knowingly."""
 
 
 def new_wallet_name() -> str:
@@ -35,13 +32,16 @@ def new_wallet_password() -> str:
 class Primer:
     """Primes the slots of one node, a few at once: each keeps a core busy for seconds."""
 
-    def __init__(self, rows: PrimedRows, *, vault: Vault, daemon: DaemonRpc, at_once: int) -> None:
+    def __init__(self, rows: PrimedRows, *, vault: Vault, daemon: DaemonRpc, at_once: int, pause_s: float) -> None:
         self._rows, self._vault, self._daemon, self._at_once = rows, vault, daemon, at_once
-        self._busy = 0
+        self._pause_s, self._not_before, self._busy = pause_s, 0.0, 0
 
     def begin(self) -> bool:
-        """Counts one more slot as being primed, until `end`; False when there are as many as may be at once."""
-        has_room = self._busy < self._at_once
+        """Counts one more slot as being primed, until `end`.
+
+        False when there are as many as may be at once, and for a while after one came to nothing.
+        """
+        has_room = self._busy < self._at_once and asyncio.get_running_loop().time() >= self._not_before
         self._busy += has_room
         return has_room
 
@@ -53,31 +53,37 @@ class Primer:
         """Reads what the rows say of every slot; raises `LogUnavailable`."""
         return await self._rows.free()
 
-    async def found(self, slot: Slot, rpc: WalletRpc) -> PrimedWallet | None:
-        """Recognises the primed wallet that is open in a slot, by its address; None when none is open.
+    async def known(self, slot: Slot, address: Address) -> PrimedWallet | None:
+        """Recognises a slot's primed wallet by its address; raises `LogUnavailable`, `SealBroken`."""
+        row = await self._rows.free_of(slot.name)
+        return await self._opened(row) if row is not None and row.address == address else None
 
-        Raises `ForeignWallet`, `WalletUnknown`, `LogUnavailable`.
+    async def prime(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, wanted: asyncio.Event) -> PrimedWallet | None:
+        """Opens a slot's primed wallet, or makes a new one, where none is open; None when it has to stay so.
+
+        After anything it raises one may be open: `WalletRefused`, `WalletUnknown`, `ProgramFailed`, `LostLease`,
+        `LogUnavailable`.
         """
         try:
-            address = await rpc.get_address()
-        except WalletRefused:
+            wallet = await self._reopened(slot, hold, rpc) or await self._made(slot, rpc, wanted)
+            row = msgspec.structs.replace(wallet.row, address=await rpc.get_address())
+        except (DaemonDown, SlotWanted):
+            self._pause()
             return None
-        row = await self._rows.free_of(slot.name)
-        if row is None or row.address != address:
-            raise ForeignWallet(slot.name)
-        return await self._opened(row)
+        except BaseException:
+            self._pause()
+            raise
+        return PrimedWallet(row=row, password=wallet.password, rows=self._rows)
 
-    async def prime(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, wanted: asyncio.Event) -> None:
-        """Leaves a slot with a primed wallet open: the one that it had, or a new one.
+    async def leave_open(self, slot: Slot, hold: Hold, wallet: PrimedWallet) -> None:
+        """Notes under which lease of its slot a primed wallet is left open; unnoted it is looked for anew."""
+        try:
+            await self._rows.opened(msgspec.structs.replace(wallet.row, fence=hold.lease.fence))
+        except LogUnavailable as away:
+            log.warning("primed_wallet_not_noted", slot=slot.name, error=type(away).__name__)
 
-        Raises `SlotWanted` and `DaemonDown`, with no wallet open, and `WalletRefused`, `WalletUnknown`,
-        `ProgramFailed`, `LostLease`, `LogUnavailable`, after which one may be.
-        """
-        wallet = await self.found(slot, rpc) or await self._reopened(slot, hold, rpc)
-        if wallet is None:
-            wallet = await self._made(slot, rpc, wanted)
-        address = await rpc.get_address()
-        await self._rows.opened(msgspec.structs.replace(wallet.row, address=address, fence=hold.lease.fence))
+    def _pause(self) -> None:
+        self._not_before = asyncio.get_running_loop().time() + self._pause_s
 
     async def _reopened(self, slot: Slot, hold: Hold, rpc: WalletRpc) -> PrimedWallet | None:
         row = await self._rows.free_of(slot.name)
@@ -116,3 +122,9 @@ class Primer:
 
 def _key_of(slot: str) -> str:
     return f"slot-{slot}"
+
+
+def primed_slots(slots: Iterable[Slot], rows: Mapping[str, LeaseRow], noted: Mapping[str, PrimedRow]) -> frozenset[str]:
+    """Names the slots in which nobody was since their wallet was opened there."""
+    known = (slot.name for slot in slots if slot.name in rows and slot.name in noted)
+    return frozenset(name for name in known if rows[name].fence == noted[name].fence)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from actors.ailments import Ailment
 from actors.escrow import LostLease
 from actors.ports import WalletFiles, WalletRpc
 from domain.roles import Role
@@ -21,10 +22,11 @@ class SlotHost(Protocol):
     """Whoever runs a slot's process."""
 
     async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> WalletRpc:
-        """Returns a client of the process that calls `before_call` before each call.
+        """Returns a client of the process that calls `before_call` before each call; raises `SlotUnusable`.
 
-        Unless `clean`, whatever ran for this fence or a lower one is ended first (an open wallet is saved where that
-        is possible) and a new process started, with a login that only clients made from then on know.
+        Unless `clean`, whoever used it under this fence or a lower one is made powerless first, and what they left
+        open is saved and closed. A process of our own is ended for that and a new one started, with a login that only
+        clients made from then on know; one that is not ours is closed once no call of theirs can be under way.
         """
 
     async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
@@ -66,6 +68,11 @@ class Hold:
         """Notes that the lease is over for good: what is heard of a renewal after this changes nothing."""
         self._ended = True
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is over for good."""
+        return self._ended
+
     def check(self) -> None:
         """Raises `LostLease` when the lease may be over."""
         if self._ended or asyncio.get_running_loop().time() >= self._until:
@@ -74,7 +81,7 @@ class Hold:
 
 @dataclass(kw_only=True, eq=False)
 class Slot:
-    """One `monero-wallet-rpc` process of the service's own, in the wallet folder of its role."""
+    """One `monero-wallet-rpc` process, in the wallet folder of its role."""
 
     name: str
     role: Role
@@ -85,6 +92,31 @@ class Slot:
     """This node's lease on it."""
     wanted: asyncio.Event | None = None
     """While it is being primed: set, it tells that somebody waits for the slot."""
+    ailment: Ailment | None = None
+    """Why it could not be used when it was last looked at."""
+    since: int = 0
+    """Since when it has been as it is shown, in microseconds since the Unix epoch."""
+    turn: int = 0
+    """Its place in the round: the higher, the later it was leased."""
+    looked_at: float = 0.0
+    """When it last answered, by the event loop's clock."""
+    given: bool = False
+    """Its process is not ours: somebody else may use it as well."""
+    leaving: bool = False
+    """To be forgotten as soon as it is given back."""
+
+    @property
+    def shown(self) -> str:
+        """The state as operators see it: one that ails is unhealthy while it is looked at again."""
+        ails = self.ailment is not None and self.state is not SlotState.LEASED
+        return SlotState.UNHEALTHY if ails else self.state
+
+    def become(self, state: SlotState, *, at: int, ailment: Ailment | None = None) -> None:
+        """Changes state at a moment in microseconds since the Unix epoch."""
+        before = self.shown, self.ailment
+        self.state, self.ailment = state, ailment
+        if (self.shown, self.ailment) != before or not self.since:
+            self.since = at
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -178,6 +210,8 @@ class Waiter:
     granted: "asyncio.Future[LeasedSlot]"
     promised: bool = False
     """A slot is being prepared for it."""
+    bound: bool = False
+    """Its wallet may be open in a particular slot, and it waits for that one."""
 
 
 class SlotWanted(Exception):

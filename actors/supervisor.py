@@ -1,65 +1,45 @@
 """One supervisor a role: leases its slots, first come first served, and keeps them clean and healthy."""
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any
 
 import msgspec
 import structlog
 
-from actors.ports import Clock, DaemonDown, WalletRpc
-from actors.priming import Primer
+from actors.ailments import Ailment, SlotUnusable
+from actors.ports import Clock, WalletRpc
+from actors.priming import Primer, primed_slots
 from actors.runtime import AsyncioActor
-from actors.slots import Hold, LeasedSlot, NoSlot, PrimedWallet, Slot, SlotState, SlotWanted, Waiter
+from actors.slot_check import SlotCheck
+from actors.slot_line import SlotLine, bound_to
+from actors.slot_messages import AddSlot, DrainSlot, GiveBack, SupervisorLimits, TakeSlot
+from actors.slot_rack import SlotRack
+from actors.slot_status import SlotCounts, SlotStatus, counts_of, status_of
+from actors.slots import Hold, LeasedSlot, PrimedWallet, Slot, SlotState, Waiter
 from domain.roles import Role
 from eventstore.api import LeaseRow, Leases, LogUnavailable
-from eventstore.primed import PrimedRow
 
 log = structlog.get_logger(__name__)
 
 
-class SupervisorLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of a supervisor; seconds unless the name says otherwise."""
-
-    queue_max: int = 100
-    slot_lease_s: float = 60
-    renew_s: float = 15
-    check_s: float = 1
-    """How long a slot may take to answer before it is leased."""
-    recheck_s: float = 5
-    wait_s: float = 0.5
-    """How soon somebody who waits here learns that another node has given a slot back."""
-
-
-class TakeSlot(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for a slot, which becomes the result of `granted`; `NoSlot` is raised when the queue is full.
-
-    The future is the asker's own, so that it can be called off even when the ask itself got no answer in time.
-    `seat` is what the lease says the slot is used for.
-    """
-
-    seat: str
-    granted: Any
-
-
-class GiveBack(msgspec.Struct, frozen=True, kw_only=True):
-    """Gives a slot back. `clean` means that its wallet was closed; otherwise the process is cleaned first."""
-
-    leased: Any
-    clean: bool
+__all__ = ["AddSlot", "DrainSlot", "GiveBack", "RoleSupervisor", "SupervisorLimits", "TakeSlot"]
 
 
 class _Reached(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of preparing a slot: a client of its process, or None; for somebody who waits, or for nobody."""
+    """What became of preparing a slot for somebody who waits, or for nobody."""
 
     slot: Any
     hold: Any
-    rpc: Any
     waiter: Any
-    primed: Any
-    """The fresh wallet that is open in it, or None."""
+    rpc: Any = None
+    """A client of its process; None where it cannot be used."""
+    primed: Any = None
+    """The primed wallet that is open there."""
+    ailment: Any = None
+    ended: bool = False
+    """Nothing is open there that its last holder opened."""
 
 
 class _Look(msgspec.Struct, frozen=True):
@@ -70,17 +50,7 @@ class _Tick(msgspec.Struct, frozen=True):
     """Time to renew leases and to look at slots again."""
 
 
-SupervisorMessage = TakeSlot | GiveBack | _Reached | _Look | _Tick
-
-
-class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures for the metrics."""
-
-    total: int
-    free: int
-    busy: int
-    waiting: int
-    primed: int
+SupervisorMessage = TakeSlot | GiveBack | AddSlot | DrainSlot | _Reached | _Look | _Tick
 
 
 class RoleSupervisor(AsyncioActor):
@@ -89,6 +59,8 @@ class RoleSupervisor(AsyncioActor):
     Never two leases on one slot, never a slot of another role. A lease is a fenced row, so that it outlives this
     process. A slot whose last holder did not give it back is cleaned before anything else, and until then the seat
     that its row names gets no other slot: its wallet may be open there.
+
+    Slots come and go: one that is to leave takes no new seat and is forgotten once it is given back.
     """
 
     survives = (Exception,)
@@ -108,24 +80,23 @@ class RoleSupervisor(AsyncioActor):
         limits: SupervisorLimits | None = None,
     ) -> None:
         super().__init__(clock=clock)
-        assert all(slot.role is role for slot in slots)
-        self._role, self._slots, self._leases, self._node_id = role, tuple(slots), leases, node_id
+        self._role, self._leases, self._node_id = role, leases, node_id
         self._clock, self._limits = clock, limits or SupervisorLimits()
-        self._primer, self._primed, self._prime_after = primer, frozenset[str](), 0.0
-        self._queue: deque[Waiter] = deque()
+        self._slots = SlotRack(role, slots, node_id=node_id, look_s=self._limits.look_s)
+        self._line = SlotLine(queue_max=self._limits.queue_max)
+        self._check = SlotCheck(primer, check_s=self._limits.check_s, patience_s=self._limits.patience_s)
+        self._primer, self._primed = primer, frozenset[str]()
+        self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._due, self._due_at = clock.call_later(0, self._remind), 0.0
 
     def counts(self) -> SlotCounts:
         """What the metrics show."""
-        states = [slot.state for slot in self._slots]
-        return SlotCounts(
-            total=len(states),
-            free=states.count(SlotState.FREE),
-            busy=states.count(SlotState.LEASED),
-            waiting=len(self._queue),
-            primed=len(self._primed),
-        )
+        return counts_of(self._slots, waiting=len(self._line), primed=len(self._primed))
+
+    def status(self) -> tuple[SlotStatus, ...]:
+        """What an operator sees of each slot."""
+        return tuple(status_of(slot, now=self._clock.now()) for slot in self._slots)
 
     async def leave(self) -> None:
         """Lets other nodes have this one's slots at once, uncleaned; for a node that ends in order."""
@@ -144,8 +115,7 @@ class RoleSupervisor(AsyncioActor):
     def on_stop(self) -> None:
         """Ends what runs in the background and tells those who wait."""
         self._end_work()
-        for waiter in self._queue:
-            waiter.granted.cancel()
+        self._line.call_off()
 
     def on_failure(
         self,
@@ -163,6 +133,13 @@ class RoleSupervisor(AsyncioActor):
                 await self._take(seat, granted)
             case GiveBack(leased=leased, clean=clean):
                 self._background(self._take_back(leased, clean=clean))
+            case AddSlot(slot=slot):
+                self._slots.add(slot)
+                await self._mend()
+            case DrainSlot(name=name):
+                known = self._slots.drain(name)
+                await self._mend()
+                return known
             case _Reached():
                 await self._reached(message)
             case _Look():
@@ -175,163 +152,98 @@ class RoleSupervisor(AsyncioActor):
     # -- leasing -------------------------------------------------------------------------------------------------
 
     async def _take(self, seat: str, granted: "asyncio.Future[LeasedSlot]") -> None:
-        self._queue = deque(waiter for waiter in self._queue if not waiter.granted.done())
-        if len(self._queue) >= self._limits.queue_max:
-            raise NoSlot
-        self._queue.append(Waiter(seat=seat, since=self._clock.now(), granted=granted))
+        self._line.join(Waiter(seat=seat, since=self._clock.now(), granted=granted))
         await self._serve()
 
     async def _serve(self) -> None:
         """Leases slots for those who wait longest, in turn."""
-        waiting = [waiter for waiter in self._queue if not waiter.granted.done() and not waiter.promised]
-        if not waiting:
+        if not self._line:
             return
         try:
             rows = await self._leases.held()
-            for waiter in waiting:
-                if slot := self._slot_for(waiter.seat, rows):
-                    await self._lease(slot, row=rows.get(slot.name), waiter=waiter)
+            for waiter in self._line.servable(rows):
+                for slot in self._slots.open_to(waiter.seat, rows, best=self._primed):
+                    if await self._lease(slot, row=rows.get(slot.name), waiter=waiter):
+                        break
                 else:
-                    self._hurry(self._bound(waiter.seat, rows))
+                    self._slots.hurry(waiter.seat, rows)
         except LogUnavailable:
             pass  # the next tick serves again
         self._arm(sooner=True)
 
-    def _slot_for(self, seat: str, rows: Mapping[str, LeaseRow]) -> Slot | None:
-        """Names the slot that a seat may have now: where its wallet may be open, no other."""
-        for slot in self._bound(seat, rows) or sorted(self._slots, key=lambda each: each.name not in self._primed):
-            row = rows.get(slot.name)
-            theirs = row is None or row.released or row.detail == seat
-            if slot.state is SlotState.FREE and theirs and self._takeable(row):
-                return slot
-        return None
-
-    def _bound(self, seat: str, rows: Mapping[str, LeaseRow]) -> list[Slot]:
-        held = {name for name, row in rows.items() if row.detail == seat and not row.released}
-        return [slot for slot in self._slots if slot.name in held]
-
-    def _takeable(self, row: LeaseRow | None) -> bool:
-        return row is None or row.expired or row.holder == self._node_id
-
     async def _lease(
         self, slot: Slot, *, row: LeaseRow | None, waiter: Waiter | None = None, prime: bool = False
     ) -> bool:
-        """Takes a slot's lease and has it prepared; False, and nothing done, when another has it."""
-        seat, before = waiter.seat if waiter else "", slot.state
-        slot.state = SlotState.PREPARING
+        """Takes a slot's lease and has it prepared; False when another has it."""
+        seat, before, ailment = waiter.seat if waiter else "", slot.state, slot.ailment
+        self._become(slot, SlotState.PREPARING, ailment)
         try:
             since = asyncio.get_running_loop().time()
             lease = await self._leases.acquire(
                 slot.name, holder=self._node_id, seconds=self._limits.slot_lease_s, detail=seat
             )
             if lease is None:
-                slot.state = SlotState.FREE
+                self._become(slot, SlotState.FREE)
                 return False
-            if waiter and self._bound(seat, await self._leases.held()) != [slot]:
+            if waiter and bound_to(seat, await self._leases.held()) != {slot.name}:
                 # Another node was here meanwhile, for the same seat or leaving another's wallet: cleaned first.
-                slot.state = SlotState.UNHEALTHY
-                return False
+                self._become(slot, SlotState.UNHEALTHY)
+                return True
         except BaseException:
-            slot.state = before  # a lease that we may have all the same is our own to take again, uncleaned
+            # A lease that we may have all the same is our own to take again, uncleaned.
+            self._become(slot, before, ailment)
             raise
         slot.hold = Hold(lease, since=since)
         if waiter:
-            waiter.promised = True
+            self._turn += 1
+            waiter.promised, slot.turn = True, self._turn
         clean = lease.fence == (row.fence if row else 0) + 1 and (row is None or row.released)
-        self._background(self._prepare(slot, slot.hold, clean=clean, waiter=waiter, prime=prime))
+        slot.wanted = asyncio.Event() if prime else None
+        self._background(self._prepare(slot, slot.hold, clean=clean, waiter=waiter))
         return True
 
-    async def _prepare(self, slot: Slot, hold: Hold, *, clean: bool, waiter: Waiter | None, prime: bool) -> None:
+    async def _prepare(self, slot: Slot, hold: Hold, *, clean: bool, waiter: Waiter | None = None) -> None:
         """Brings a slot to the point where it can be used: it answers and has no wallet open but a primed one."""
-        rpc = primed = None
+        became = _Reached(slot=slot, hold=hold, waiter=waiter, ailment=Ailment.FAILED, ended=clean)
         try:
-            rpc, primed = await self._answering(slot, hold, clean=clean)
-            if self._primer and prime and rpc is not None:
-                await self._with_wallet(self._primer, slot, hold, rpc)
+            rpc, primed = await self._check.usable(slot, hold, clean=clean, patient=waiter is None)
+            if self._primer and slot.wanted is not None and primed is None:
+                became = msgspec.structs.replace(became, ended=False)  # if that fails a wallet may be open
+                primed = await self._primer.prime(slot, hold, rpc, wanted=slot.wanted)
+            became = msgspec.structs.replace(became, rpc=rpc, primed=primed, ailment=None)
+        except SlotUnusable as unusable:
+            became = msgspec.structs.replace(became, ailment=unusable.ailment, ended=clean or unusable.ended)
         except Exception as broken:  # whatever a process can do wrong, the slot is only not usable now
             log.warning("slot_not_prepared", slot=slot.name, error=type(broken).__name__)
-            if rpc is not None:
-                await rpc.aclose()
-            rpc = None
         finally:
-            if self._primer and prime:
+            if self._primer and slot.wanted is not None:
                 self._primer.end()
+            slot.wanted = None
             if self.actor_ref.is_alive():
-                self.actor_ref.tell(_Reached(slot=slot, hold=hold, rpc=rpc, waiter=waiter, primed=primed))
+                self.actor_ref.tell(became)
 
-    async def _answering(self, slot: Slot, hold: Hold, *, clean: bool) -> tuple[WalletRpc | None, PrimedWallet | None]:
-        for as_it_is in (True, False) if clean else (False,):
-            rpc = await slot.host.reach(fence=hold.lease.fence, clean=as_it_is, before_call=hold.check)
-            try:
-                async with asyncio.timeout(self._limits.check_s):
-                    await rpc.get_version()
-                    return rpc, await self._primer.found(slot, rpc) if self._primer else None
-            except Exception as ill:
-                log.warning("slot_ill", slot=slot.name, error=type(ill).__name__)
-                await rpc.aclose()
-        return None, None
-
-    async def _reached(self, reached: _Reached) -> None:
-        slot, hold, rpc, waiter = reached.slot, reached.hold, reached.rpc, reached.waiter
+    async def _reached(self, became: _Reached) -> None:
+        slot, hold, rpc, waiter = became.slot, became.hold, became.rpc, became.waiter
+        if rpc is None and slot.hold is hold and became.ended:
+            self._background(self._give_up(became))
+            return
         if waiter:
             waiter.promised = False
-        if slot.hold is not hold or rpc is None:
-            self._drop(slot, hold)
+        if rpc is None or slot.hold is not hold:
+            self._drop(slot, hold, became.ailment)
             if rpc is not None:
                 await rpc.aclose()
         elif waiter is None or waiter.granted.done():
-            self._background(self._release(slot, hold, rpc))
+            self._background(self._release(slot, hold, rpc, primed=became.primed))
         else:
-            slot.state = SlotState.LEASED
-            self._queue.remove(waiter)
+            self._line.leave(waiter)
+            self._become(slot, SlotState.LEASED)
+            slot.looked_at = asyncio.get_running_loop().time()
             waited_s = (self._clock.now() - waiter.since) / 1_000_000
-            leased = LeasedSlot(slot=slot, hold=hold, rpc=rpc, waited_s=waited_s, primed=reached.primed)
+            leased = LeasedSlot(slot=slot, hold=hold, rpc=rpc, waited_s=waited_s, primed=became.primed)
             waiter.granted.set_result(leased)
-
-    # -- priming ---------------------------------------------------------------------------------------------------
-
-    async def _prime(self) -> None:
-        """Has a fresh wallet made in slots that nobody uses, as long as nobody waits for one."""
-        primer = self._primer
-        if primer is None or asyncio.get_running_loop().time() < self._prime_after:
-            return
-        try:
-            rows, noted = await self._leases.held(), await primer.noted()
-            self._primed = frozenset(slot.name for slot in self._slots if _is_primed(slot, rows, noted))
-            for slot in self._slots:
-                row = rows.get(slot.name)
-                idle = slot.state is SlotState.FREE and row is not None and row.released
-                if idle and slot.name not in self._primed and not self._queue and primer.begin():
-                    await self._lease_to_prime(primer, slot, row)
-        except LogUnavailable:
-            pass  # the next tick looks again
-
-    async def _lease_to_prime(self, primer: Primer, slot: Slot, row: LeaseRow | None) -> None:
-        begun = False
-        try:
-            begun = await self._lease(slot, row=row, prime=True)
-        finally:
-            if not begun:
-                primer.end()
-
-    async def _with_wallet(self, primer: Primer, slot: Slot, hold: Hold, rpc: WalletRpc) -> None:
-        since = asyncio.get_running_loop().time()
-        self._prime_after = since + self._limits.recheck_s  # whatever happens, not again at once
-        slot.wanted = asyncio.Event()
-        try:
-            await primer.prime(slot, hold, rpc, wanted=slot.wanted)
-        except (DaemonDown, SlotWanted):
-            return
-        finally:
-            slot.wanted = None
-        self._prime_after = since
-
-    def _hurry(self, bound: Sequence[Slot]) -> None:
-        """Has one slot more given up by its priming, for somebody who waits."""
-        for slot in bound or self._slots:
-            if slot.wanted is not None and not slot.wanted.is_set():
-                slot.wanted.set()
-                return
+        if waiter:
+            await self._serve()  # whoever is next
 
     # -- giving back ---------------------------------------------------------------------------------------------
 
@@ -340,32 +252,58 @@ class RoleSupervisor(AsyncioActor):
         if slot.hold is not hold:
             await rpc.aclose()
             return
-        slot.state = SlotState.PREPARING
+        self._become(slot, SlotState.PREPARING)
         if clean:
-            await self._release(slot, hold, rpc)
+            await self._release(slot, hold, rpc, primed=leased.primed)
             return
         await rpc.aclose()
-        await self._prepare(slot, hold, clean=False, waiter=None, prime=False)
+        await self._prepare(slot, hold, clean=False)
 
-    async def _release(self, slot: Slot, hold: Hold, rpc: WalletRpc) -> None:
-        hold.end()
+    async def _release(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, primed: PrimedWallet | None) -> None:
         await rpc.aclose()
+        if self._primer and primed:
+            await self._primer.leave_open(slot, hold, primed)
+        await self._hand_in(slot, hold)
+        if slot.hold is hold:
+            slot.hold, slot.looked_at = None, asyncio.get_running_loop().time()
+            self._become(slot, SlotState.FREE)
+        self._look()
+
+    async def _give_up(self, became: _Reached) -> None:
+        """Gives back the lease of a slot that cannot be used and has no wallet open: its seat may go elsewhere."""
+        await self._hand_in(became.slot, became.hold)
+        self._drop(became.slot, became.hold, became.ailment)
+        if became.waiter:
+            became.waiter.promised = False  # not sooner: until now its seat seemed bound to this slot
+        self._look()
+
+    async def _hand_in(self, slot: Slot, hold: Hold) -> None:
+        hold.end()
         if slot.hold is not hold:
             return
         try:
             await self._leases.release(hold.lease)
         except Exception as away:  # still ours by the row: taken again it is cleaned first
             log.warning("slot_lease_not_released", slot=slot.name, error=type(away).__name__)
-        slot.hold, slot.state = None, SlotState.FREE
-        if self.actor_ref.is_alive():
-            self.actor_ref.tell(_Look())
 
-    def _drop(self, slot: Slot, hold: Hold) -> None:
-        """Lets go of a slot without giving its lease back: whoever has it next cleans it."""
+    def _drop(self, slot: Slot, hold: Hold, ailment: Ailment | None) -> None:
+        """Lets go of a slot that cannot be used; with its lease not given back whoever has it next cleans it."""
         hold.end()
         if slot.hold is hold:
-            slot.hold, slot.state = None, SlotState.UNHEALTHY
-            log.warning("slot_unhealthy", slot=slot.name)
+            slot.hold = None
+            self._become(slot, SlotState.UNHEALTHY, ailment or Ailment.FAILED)
+
+    def _become(self, slot: Slot, state: SlotState, ailment: Ailment | None = None) -> None:
+        before = slot.ailment
+        slot.become(state, at=self._clock.now(), ailment=ailment)
+        if ailment is not None and ailment is not before:
+            log.warning("slot_unusable", slot=slot.name, reason=ailment.value)
+        elif ailment is None and before is not None:
+            log.info("slot_usable_again", slot=slot.name)
+
+    def _look(self) -> None:
+        if self.actor_ref.is_alive():
+            self.actor_ref.tell(_Look())
 
     # -- looking after -------------------------------------------------------------------------------------------
 
@@ -373,14 +311,15 @@ class RoleSupervisor(AsyncioActor):
         self._arm()
         for slot in self._slots:
             hold = slot.hold
-            # Given back meanwhile it is not renewed either, and nothing is lost.
-            if hold and not await self._renewed(hold) and slot.hold is hold:
+            # One that is being given back is not renewed, and not lost either.
+            if hold and not hold.ended and not await self._renewed(hold) and slot.hold is hold and not hold.ended:
                 log.error("slot_lease_lost", slot=slot.name)
                 hold.end()
-                slot.hold, slot.state = None, SlotState.FREE
+                slot.hold = None
+                self._become(slot, SlotState.FREE)
             if slot.hold and slot.state is SlotState.LEASED and slot.host.silent():
                 log.warning("slot_silent", slot=slot.name)
-                self._background(self._revive(slot, slot.hold))
+                self._background(self._check.revive(slot, slot.hold))
         await self._serve()
         await self._mend()
         await self._prime()
@@ -395,37 +334,47 @@ class RoleSupervisor(AsyncioActor):
             hold.renewed(since=since)
         return renewed
 
-    async def _revive(self, slot: Slot, hold: Hold) -> None:
-        """Ends a process that answers nothing, so that the call it holds up comes to an end; its user gives it back."""
-        try:
-            rpc = await slot.host.reach(fence=hold.lease.fence, clean=False, before_call=hold.check)
-            await rpc.aclose()
-        except Exception as broken:
-            log.warning("slot_not_revived", slot=slot.name, error=type(broken).__name__)
-
     async def _mend(self) -> None:
         """Cleans what nobody uses: slots never looked at, broken, silent, or left behind by whoever had them."""
         try:
             rows = await self._leases.held()
-            for slot in self._in_need(rows):
+            for name in self._slots.forget_who_left(rows):
+                log.info("slot_left", slot=name)
+            for slot in self._slots.in_other_hands(rows):
+                self._become(slot, SlotState.FREE)
+            for slot in self._slots.in_need(rows, now=asyncio.get_running_loop().time()):
                 await self._lease(slot, row=rows.get(slot.name))
         except LogUnavailable:
             pass  # the next tick looks again
 
-    def _in_need(self, rows: Mapping[str, LeaseRow]) -> Iterable[Slot]:
-        for slot in self._slots:
-            row = rows.get(slot.name)
-            if slot.state in (SlotState.PREPARING, SlotState.LEASED):
-                continue
-            if not self._takeable(row):
-                slot.state = SlotState.FREE  # in another node's hands, which looks after it
-            elif slot.state is not SlotState.FREE or slot.host.silent() or (row is not None and not row.released):
-                yield slot
+    # -- priming ---------------------------------------------------------------------------------------------------
+
+    async def _prime(self) -> None:
+        """Has a fresh wallet opened in slots that nobody uses, as long as nobody waits for one."""
+        primer = self._primer
+        if primer is None:
+            return
+        try:
+            rows, noted = await self._leases.held(), await primer.noted()
+            self._primed = primed_slots(self._slots, rows, noted)
+            for slot in self._slots.at_rest(rows):
+                if slot.name not in self._primed and not self._line and primer.begin():
+                    await self._lease_to_prime(primer, slot, rows[slot.name])
+        except LogUnavailable:
+            pass  # the next tick looks again
+
+    async def _lease_to_prime(self, primer: Primer, slot: Slot, row: LeaseRow) -> None:
+        begun = False
+        try:
+            begun = await self._lease(slot, row=row, prime=True)
+        finally:
+            if not begun:
+                primer.end()
 
     def _arm(self, *, sooner: bool = False) -> None:
         """Sets the next tick; `sooner` only where that is earlier than the one that is set."""
         limits = self._limits
-        after_s = min(limits.renew_s, limits.recheck_s, limits.wait_s if self._queue else limits.recheck_s)
+        after_s = min(limits.renew_s, limits.recheck_s, limits.wait_s if self._line else limits.recheck_s)
         due_at = asyncio.get_running_loop().time() + after_s
         if sooner and due_at >= self._due_at:
             return
@@ -445,8 +394,3 @@ class RoleSupervisor(AsyncioActor):
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _is_primed(slot: Slot, rows: Mapping[str, LeaseRow], noted: Mapping[str, PrimedRow]) -> bool:
-    """Says whether nobody was in the slot since its wallet was opened there."""
-    return slot.name in rows and slot.name in noted and rows[slot.name].fence == noted[slot.name].fence

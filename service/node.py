@@ -15,8 +15,9 @@ from actors.priming import Primer
 from actors.runtime import AsyncioRef
 from actors.seat_agent import AgentLimits
 from actors.shredder import KeyShredder
+from actors.slot_status import SlotCounts
 from actors.slots import Slot
-from actors.supervisor import RoleSupervisor, SlotCounts, SupervisorLimits
+from actors.supervisor import RoleSupervisor, SupervisorLimits
 from actors.timekeeper import Timekeeper
 from actors.turn_finder import FinderLimits, TurnFinder
 from actors.wallet_register import WalletRegister
@@ -120,7 +121,17 @@ class Node:
 
     def _supervisors(self, slots: Sequence[Slot], *, daemon: DaemonRpc) -> dict[Role, RoleSupervisor]:
         at_once, store = self._limits.prime_at_once, self.store
-        primer = Primer(store.primed, vault=store.vault, daemon=daemon, at_once=at_once) if at_once else None
+        primer = (
+            Primer(
+                store.primed,
+                vault=store.vault,
+                daemon=daemon,
+                at_once=at_once,
+                pause_s=self._limits.supervisor.recheck_s,
+            )
+            if at_once
+            else None
+        )
         return {
             role: RoleSupervisor(
                 role,
@@ -133,6 +144,11 @@ class Node:
             )
             for role in THREE
         }
+
+    def _primer(self, daemon: DaemonRpc) -> Primer:
+        store, limits = self.store, self._limits
+        at_once, pause_s = limits.prime_at_once, limits.supervisor.recheck_s
+        return Primer(store.primed, vault=store.vault, daemon=daemon, at_once=at_once, pause_s=pause_s)
 
     def _watcher(self, watch: Watch) -> ChainWatcher:
         return ChainWatcher(

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import structlog
 
+from actors.ailments import Ailment, SlotUnusable
 from actors.escrow import LostLease
 from actors.monero_programs import MAKER_LIMIT_S, WalletProgram, free_port, launch_wallet, maker_program
 from actors.ports import WalletRpc
@@ -15,6 +17,8 @@ from actors.processes import Process, ProcessKeeper, ProgramFailed
 from actors.slots import SlotWanted
 from actors.wallet_rpc import HttpWallet, Observer
 from schemas.address import Network
+
+log = structlog.get_logger(__name__)
 
 USER = "thirdkey"
 ACCESS_FILE = "access.json"
@@ -64,14 +68,17 @@ class SlotPrograms:
         self._one_at_a_time = asyncio.Lock()
 
     async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> HttpWallet:
-        """Returns a client of the process, ended first unless `clean`; raises `LostLease`, `ProgramFailed`."""
+        """Returns a client of the process, ended first unless `clean`; raises `LostLease`, `ProgramFailed`.
+
+        Where it was ended and the next does not start, `SlotUnusable` says that nothing of this slot runs any more.
+        """
         async with self._one_at_a_time:
             found = self._present()
             if found is not None and found[0].fence > fence:
                 raise LostLease
             if found is None or not clean:
                 await self._end(fence)
-                turn = await self._start(fence)
+                turn = await self._started_anew(fence)
             else:
                 turn = found[0]
             return self._client(turn, before_call)
@@ -130,6 +137,13 @@ class SlotPrograms:
         for turn in old[:-1]:
             shutil.rmtree(self._home / str(turn), ignore_errors=True)
             (self._folders.programs / f"{self._named(turn)}.out").unlink(missing_ok=True)
+
+    async def _started_anew(self, fence: int) -> _Turn:
+        try:
+            return await self._start(fence)
+        except (ProgramFailed, OSError) as failed:
+            log.warning("slot_not_started", slot=self._folders.name, error=type(failed).__name__)
+            raise SlotUnusable(Ailment.NOT_STARTED, ended=self._present() is None) from None
 
     async def _start(self, fence: int) -> _Turn:
         number = max((turn.number for turn in self._known() if turn.fence == fence), default=-1) + 1

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from actors.directory import DirectoryCounts
-from actors.supervisor import SlotCounts
+from actors.slot_status import SlotCounts
 from domain.roles import Role
 from domain.states import NAMES
 from projections.models import MODELS

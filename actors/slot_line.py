@@ -1,0 +1,58 @@
+"""The line of those who wait for a slot of one role, and who of them may be served next."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+from actors.slots import NoSlot, Waiter
+from eventstore.api import LeaseRow
+
+
+class SlotLine:
+    """First come, first served: nobody is offered a slot while an earlier one waits for one.
+
+    Only a seat that is bound to a particular slot stands aside from the line: it waits for that one, and nobody for it.
+    """
+
+    def __init__(self, *, queue_max: int) -> None:
+        self._queue_max = queue_max
+        self._waiters: deque[Waiter] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def join(self, waiter: Waiter) -> None:
+        """Puts somebody at the end of the line; raises `NoSlot` when it is full."""
+        self._waiters = deque(each for each in self._waiters if not each.granted.done())
+        if len(self._waiters) >= self._queue_max:
+            raise NoSlot
+        self._waiters.append(waiter)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Takes somebody out of the line."""
+        self._waiters.remove(waiter)
+
+    def call_off(self) -> None:
+        """Tells all who wait that nothing comes."""
+        for waiter in self._waiters:
+            waiter.granted.cancel()
+
+    def servable(self, rows: Mapping[str, LeaseRow]) -> Iterator[Waiter]:
+        """Yields those who may be offered a slot now: everyone bound to one, and the first of the others.
+
+        Who is promised a slot that is still looked at keeps its place: if the look ends badly it is offered the next.
+        """
+        headed = False
+        for waiter in tuple(self._waiters):
+            if waiter.granted.done():
+                continue
+            if not waiter.promised:
+                waiter.bound = bool(bound_to(waiter.seat, rows))
+                if waiter.bound or not headed:
+                    headed = headed or not waiter.bound
+                    yield waiter
+            headed = headed or not waiter.bound
+
+
+def bound_to(seat: str, rows: Mapping[str, LeaseRow]) -> frozenset[str]:
+    """Names the slots in which a seat's wallet may be open: leased for it and not given back."""
+    return frozenset(name for name, row in rows.items() if row.detail == seat and not row.released)

@@ -1,0 +1,53 @@
+"""What a supervisor is asked and told, and its bounds."""
+
+from typing import Any
+
+import msgspec
+
+
+class SupervisorLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of a supervisor; seconds unless the name says otherwise."""
+
+    queue_max: int = 100
+    slot_lease_s: float = 60
+    renew_s: float = 15
+    check_s: float = 1
+    """How long a slot may take to answer before it is leased."""
+    patience_s: float = 5
+    """How long an answer is waited for while nobody wants the slot: a late one tells it from a silent one."""
+    recheck_s: float = 5
+    """How soon a slot that cannot be used is looked at again."""
+    look_s: float = 30
+    """How often a free slot is."""
+    wait_s: float = 0.5
+    """How soon somebody who waits here learns that another node has given a slot back."""
+
+
+class TakeSlot(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks for a slot, which becomes the result of `granted`; `NoSlot` is raised when the queue is full.
+
+    The future is the asker's own, so that it can be called off even when the ask itself got no answer in time.
+    `seat` is what the lease says the slot is used for.
+    """
+
+    seat: str
+    granted: Any
+
+
+class GiveBack(msgspec.Struct, frozen=True, kw_only=True):
+    """Gives a slot back. `clean` means that its wallet was closed; otherwise the process is cleaned first."""
+
+    leased: Any
+    clean: bool
+
+
+class AddSlot(msgspec.Struct, frozen=True, kw_only=True):
+    """Takes a slot in. One that is to leave stays instead, with the host it has."""
+
+    slot: Any
+
+
+class DrainSlot(msgspec.Struct, frozen=True, kw_only=True):
+    """Lets a slot finish its lease and leave; answers whether there is one of that name."""
+
+    name: str

@@ -1,0 +1,63 @@
+"""What operators and metrics see of a role's slots: names and states, nothing secret and nobody's escrow."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from actors.ailments import Ailment
+from actors.slots import Slot, SlotState
+from domain.roles import Role
+
+
+class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures for the metrics."""
+
+    total: int
+    free: int
+    busy: int
+    waiting: int
+    primed: int = 0
+    unusable: Mapping[Ailment, int] = {}
+    """Slots that cannot be used, by what is wrong with them."""
+
+
+class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One slot as an operator sees it."""
+
+    name: str
+    role: Role
+    state: str
+    """`unchecked`, `free`, `preparing`, `leased`, `unhealthy`; `draining` once it is to leave."""
+    reason: str | None
+    """What is wrong with it, while something is."""
+    seconds: int
+    """How long it has been so."""
+
+
+def counts_of(slots: Iterable[Slot], *, waiting: int, primed: int) -> SlotCounts:
+    """Counts slots by what can be done with them."""
+    states, ailing = Counter[SlotState](), Counter[Ailment]()
+    for slot in slots:
+        states[slot.state] += 1
+        if slot.ailment is not None:
+            ailing[slot.ailment] += 1
+    return SlotCounts(
+        total=states.total(),
+        free=states[SlotState.FREE],
+        busy=states[SlotState.LEASED],
+        waiting=waiting,
+        primed=primed,
+        unusable=dict(ailing),
+    )
+
+
+def status_of(slot: Slot, *, now: int) -> SlotStatus:
+    """Describes one slot; `now` is in microseconds since the Unix epoch."""
+    return SlotStatus(
+        name=slot.name,
+        role=slot.role,
+        state="draining" if slot.leaving else slot.shown,
+        reason=slot.ailment,
+        seconds=max(0, now - slot.since) // 1_000_000,
+    )
