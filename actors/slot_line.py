@@ -37,20 +37,19 @@ class SlotLine:
             waiter.granted.cancel()
 
     def servable(self, rows: Mapping[str, LeaseRow]) -> Iterator[Waiter]:
-        """Yields those who may be offered a slot now: everyone bound to one, and the first of the others.
+        """Yields those who may be offered a slot now: everyone bound to one, and the others until one gets none.
 
-        Who is promised a slot that is still looked at keeps its place: if the look ends badly it is offered the next.
+        Who is promised a slot that is still looked at keeps its place: if the look ends badly it is offered the next
+        before anybody else is.
         """
-        headed = False
+        unserved = False
         for waiter in tuple(self._waiters):
-            if waiter.granted.done():
+            if waiter.granted.done() or waiter.promised:
                 continue
-            if not waiter.promised:
-                waiter.bound = bool(bound_to(waiter.seat, rows))
-                if waiter.bound or not headed:
-                    headed = headed or not waiter.bound
-                    yield waiter
-            headed = headed or not waiter.bound
+            waiter.bound = bool(bound_to(waiter.seat, rows))
+            if waiter.bound or not unserved:
+                yield waiter
+                unserved = unserved or not (waiter.bound or waiter.promised)
 
 
 def bound_to(seat: str, rows: Mapping[str, LeaseRow]) -> frozenset[str]:
