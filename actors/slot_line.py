@@ -37,19 +37,20 @@ class SlotLine:
             waiter.granted.cancel()
 
     def servable(self, rows: Mapping[str, LeaseRow]) -> Iterator[Waiter]:
-        """Yields those who may be offered a slot now: everyone bound to one, and the others until one gets none.
+        """Yields those who may be offered a slot now: everyone bound to one, and the first of the others.
 
-        Who is promised a slot that is still looked at keeps its place: if the look ends badly it is offered the next
-        before anybody else is.
+        Who is promised a slot that is still looked at keeps its place: if the look ends badly it is offered the next.
         """
-        unserved = False
+        headed = False
         for waiter in tuple(self._waiters):
-            if waiter.granted.done() or waiter.promised:
+            if waiter.granted.done():
                 continue
-            waiter.bound = bool(bound_to(waiter.seat, rows))
-            if waiter.bound or not unserved:
-                yield waiter
-                unserved = unserved or not (waiter.bound or waiter.promised)
+            if not waiter.promised:
+                waiter.bound = bool(bound_to(waiter.seat, rows))
+                if waiter.bound or not headed:
+                    headed = headed or not waiter.bound
+                    yield waiter
+            headed = headed or not waiter.bound
 
 
 def bound_to(seat: str, rows: Mapping[str, LeaseRow]) -> frozenset[str]:
