@@ -16,6 +16,8 @@ class SlotLine:
     def __init__(self, *, queue_max: int) -> None:
         self._queue_max = queue_max
         self._waiters: deque[Waiter] = deque()
+        self.granted, self.waited_s = 0, 0.0
+        """How many were given a slot so far, and how long they waited for it."""
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -27,9 +29,12 @@ class SlotLine:
             raise NoSlot
         self._waiters.append(waiter)
 
-    def leave(self, waiter: Waiter) -> None:
-        """Takes somebody out of the line."""
+    def leave(self, waiter: Waiter, *, now: int) -> float:
+        """Takes out of the line who was given a slot; returns the seconds waited until now, in microseconds."""
         self._waiters.remove(waiter)
+        waited_s = (now - waiter.since) / 1_000_000
+        self.granted, self.waited_s = self.granted + 1, self.waited_s + waited_s
+        return waited_s
 
     def call_off(self) -> None:
         """Tells all who wait that nothing comes."""

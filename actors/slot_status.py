@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from actors.ailments import Ailment
+from actors.slot_line import SlotLine
 from actors.slots import Slot, SlotState
 from domain.roles import Role
 
@@ -18,6 +19,10 @@ class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
     busy: int
     waiting: int
     primed: int = 0
+    granted: int = 0
+    """Slots given to somebody who waited, so far."""
+    waited_s: float = 0.0
+    """Seconds that they waited, so far."""
     unusable: Mapping[Ailment, int] = {}
     """Slots that cannot be used, by what is wrong with them."""
 
@@ -35,8 +40,8 @@ class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How long it has been so."""
 
 
-def counts_of(slots: Iterable[Slot], *, waiting: int, primed: int) -> SlotCounts:
-    """Counts slots by what can be done with them."""
+def counts_of(slots: Iterable[Slot], line: SlotLine, *, primed: int) -> SlotCounts:
+    """Counts slots by what can be done with them, and those who wait for one."""
     states, ailing = Counter[SlotState](), Counter[Ailment]()
     for slot in slots:
         states[slot.state] += 1
@@ -46,8 +51,10 @@ def counts_of(slots: Iterable[Slot], *, waiting: int, primed: int) -> SlotCounts
         total=states.total(),
         free=states[SlotState.FREE],
         busy=states[SlotState.LEASED],
-        waiting=waiting,
+        waiting=len(line),
         primed=primed,
+        granted=line.granted,
+        waited_s=line.waited_s,
         unusable=dict(ailing),
     )
 

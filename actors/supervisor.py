@@ -92,7 +92,7 @@ class RoleSupervisor(AsyncioActor):
 
     def counts(self) -> SlotCounts:
         """What the metrics show."""
-        return counts_of(self._slots, waiting=len(self._line), primed=len(self._primed))
+        return counts_of(self._slots, self._line, primed=len(self._primed))
 
     def status(self) -> tuple[SlotStatus, ...]:
         """What an operator sees of each slot."""
@@ -236,10 +236,9 @@ class RoleSupervisor(AsyncioActor):
         elif waiter is None or waiter.granted.done():
             self._background(self._release(slot, hold, rpc, primed=became.primed))
         else:
-            self._line.leave(waiter)
+            waited_s = self._line.leave(waiter, now=self._clock.now())
             self._become(slot, SlotState.LEASED)
             slot.looked_at = asyncio.get_running_loop().time()
-            waited_s = (self._clock.now() - waiter.since) / 1_000_000
             leased = LeasedSlot(slot=slot, hold=hold, rpc=rpc, waited_s=waited_s, primed=became.primed)
             waiter.granted.set_result(leased)
         if waiter:

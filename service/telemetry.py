@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from aiohttp import web
 from prometheus_async.aio.web import MetricsHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from actors.directory import DirectoryCounts
@@ -162,7 +162,14 @@ class _Slots(Collector):
         yield GaugeMetricFamily("rpc_pool_free_slots", "Slots that wait.", value=sum(each.free for each in counts))
         yield GaugeMetricFamily("rpc_pool_busy_slots", "Slots at work.", value=sum(each.busy for each in counts))
         primed = sum(each.primed for each in counts)
+        yield self._waits()
         yield GaugeMetricFamily("rpc_pool_primed_slots", "Free slots with a fresh wallet made and open.", value=primed)
+
+    def _waits(self) -> Metric:
+        waits = SummaryMetricFamily("slot_wait_seconds", "How long seats waited for a slot.", labels=["role"])
+        for role, counts in self._slots().items():
+            waits.add_metric([role], counts.granted, counts.waited_s)
+        return waits
 
 
 class _Actors(Collector):
