@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.monero_programs import WalletProgram, free_port, launch_regtest, launch_wallet
+from actors.monero_programs import WalletProgram, launch_regtest, launch_wallet, reserved_port
 from actors.ports import WalletRpc
 from actors.processes import ProcessKeeper
 from actors.slots import SlotHost
@@ -99,8 +99,8 @@ async def _mined(folder: Path) -> RichChain:
 @asynccontextmanager
 async def chain_running(home: Path) -> AsyncIterator[str]:
     """Runs the chain of a home that no world runs at the moment, and yields its address."""
-    port = free_port()
-    process = await launch_regtest(ProcessKeeper(home / "outside"), folder=home / CHAIN, port=port)
+    with reserved_port() as port:
+        process = await launch_regtest(ProcessKeeper(home / "outside"), folder=home / CHAIN, port=port)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -110,10 +110,10 @@ async def chain_running(home: Path) -> AsyncIterator[str]:
 @asynccontextmanager
 async def funder_running(home: Path, *, daemon_url: str) -> AsyncIterator[FunderWallet]:
     """Runs the ordinary wallet of a home; a chain that does not answer yet may be named later."""
-    program = WalletProgram(
-        name="funder", folder=home / FUNDER, port=free_port(), daemon_address=daemon_url.removeprefix("http://")
-    )
-    process, quiet = await launch_wallet(ProcessKeeper(home / "outside"), program)
+    daemon_address = daemon_url.removeprefix("http://")
+    with reserved_port() as port:
+        program = WalletProgram(name="funder", folder=home / FUNDER, port=port, daemon_address=daemon_address)
+        process, quiet = await launch_wallet(ProcessKeeper(home / "outside"), program)
     await quiet.aclose()
     funder = FunderWallet(program.url)
     try:

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from actors.daemon_rpc import HttpDaemon
-from actors.monero_programs import WalletProgram, free_port, launch_wallet
+from actors.monero_programs import WalletProgram, launch_wallet, reserved_port
 from actors.processes import ProcessKeeper, port_answers
 from domain.ids import Address
 from ops.regtest.chain import FIRST_BLOCKS, SPENDABLE_AFTER, FunderWallet, RegtestChain
@@ -114,14 +114,15 @@ async def outside(home: Path, *, daemon_url: str) -> AsyncIterator[Outside]:
     keeper = ProcessKeeper(home / "outside")
     await keeper.end_orphans()
     daemon, chain = HttpDaemon(daemon_url), RegtestChain(daemon_url)
-    program = WalletProgram(
-        name="ordinary-wallet",
-        folder=home / "outside",
-        port=free_port(),
-        daemon_address=daemon_url.removeprefix("http://"),
-        login=("outside", secrets.token_urlsafe(24)),
-    )
-    process, quiet = await launch_wallet(keeper, program)
+    with reserved_port() as port:
+        program = WalletProgram(
+            name="ordinary-wallet",
+            folder=home / "outside",
+            port=port,
+            daemon_address=daemon_url.removeprefix("http://"),
+            login=("outside", secrets.token_urlsafe(24)),
+        )
+        process, quiet = await launch_wallet(keeper, program)
     await quiet.aclose()
     assert program.login is not None
     wallet = FunderWallet(program.url, user=program.login[0], password=program.login[1])

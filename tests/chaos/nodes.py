@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,7 +16,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from actors.monero_programs import free_port
+from actors.monero_programs import reserved_port
 from domain.ids import UserId
 from service.auth import issue_token
 from tests.chaos.node_child import NodeOrders, run
@@ -38,11 +38,12 @@ class Nodes:
 
     def __init__(self, *, world: WireWorld, dsn: str, folder: Path, lease_s: float, escrows_max: int = 1_000) -> None:
         self.issuer, self.world, self.lease_s = Ed25519PrivateKey.generate(), world, lease_s
+        self._ports = ExitStack()
         public = self.issuer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.orders = {
             name: NodeOrders(
                 name=name,
-                port=free_port(),
+                port=self._ports.enter_context(reserved_port()),
                 dsn=dsn,
                 url=world.url,
                 folder=folder,
@@ -79,6 +80,7 @@ class Nodes:
         codes = {name: process.exitcode for name, process in self._processes.items()}
         for name in self._processes:
             self.kill(name)
+        self._ports.close()
         assert set(codes.values()) == {None}, codes
 
 

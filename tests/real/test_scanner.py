@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from actors.clock import SystemClock
 from actors.daemon_rpc import HttpDaemon
-from actors.monero_programs import WalletProgram, free_port, launch_regtest, launch_wallet
+from actors.monero_programs import WalletProgram, launch_regtest, launch_wallet, reserved_port
 from actors.ports import WatchTarget
 from actors.processes import ProcessKeeper
 from actors.scan.follower import ScannerWatch
@@ -27,7 +27,7 @@ from ops.regtest.chain import FunderWallet, RegtestChain
 pytestmark = [
     pytest.mark.xdist_group("real"),
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(1200),
 ]
 
 RING_AND_UNLOCK = 80
@@ -78,8 +78,9 @@ class World(msgspec.Struct):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("scanner")
-    keeper, port = ProcessKeeper(folder / "programs"), free_port()
+    keeper = ProcessKeeper(folder / "programs")
     async with AsyncExitStack() as stack:
+        port = stack.enter_context(reserved_port())
         process = await launch_regtest(keeper, folder=folder / "chain", port=port)
         stack.push_async_callback(process.kill)
         url = f"http://127.0.0.1:{port}"
@@ -95,9 +96,8 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 
 async def _purse(name: str, keeper: ProcessKeeper, stack: AsyncExitStack, *, folder: Path, daemon_port: int) -> Purse:
-    program = WalletProgram(
-        name=name, folder=folder / name, port=free_port(), daemon_address=f"127.0.0.1:{daemon_port}"
-    )
+    port = stack.enter_context(reserved_port())
+    program = WalletProgram(name=name, folder=folder / name, port=port, daemon_address=f"127.0.0.1:{daemon_port}")
     process, wallet = await launch_wallet(keeper, program)
     stack.push_async_callback(process.kill)
     stack.push_async_callback(wallet.aclose)
