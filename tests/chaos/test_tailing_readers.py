@@ -11,6 +11,7 @@ import pytest
 from eventstore.api import Append, Appended, Conflict, EventLog, NewEvent
 from eventstore.opening import Store, open_store
 from eventstore.subscription import Subscription
+from tests.patience import PATIENT
 from tests.soak import done, size
 
 WRITERS, NODES, READERS, PARTITIONS = 64, 4, 3, 4
@@ -90,7 +91,9 @@ async def test_readers_of_the_logs_end_skip_nothing_and_repeat_nothing(postgres_
 
 
 async def _open(dsn: str, number: int) -> Store:
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id=f"node-{number}")
+    return await open_store(
+        dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id=f"node-{number}", limits=PATIENT
+    )
 
 
 async def _write(store: Store, writer: int, events: int, draw: random.Random) -> int:

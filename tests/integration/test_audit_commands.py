@@ -22,6 +22,7 @@ from service.commands.audit import check
 from service.heads_file import HeadsFile, read_heads
 from tests.bundle_world import KEY, KEY_ID, sign
 from tests.given import ARBITER, BUYER, VENDOR
+from tests.patience import PATIENT
 from tests.worlds import World, house_world
 
 KEY_HEX = KEY.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()).hex()
@@ -72,7 +73,7 @@ class Audited:
 
 @pytest.fixture
 async def audited(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Audited]:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n", limits=PATIENT)
     async with house_world(store=store) as world:
         escrow_id = await world.funded()
         await sign(store)

@@ -21,6 +21,7 @@ from eventstore.migrations import (
 )
 from eventstore.opening import StoreUnsafe, open_store
 from projections.models import MODELS
+from tests.patience import PATIENT
 
 ALL = [migration.name for migration in read_migrations(SQL_FOLDER)]
 
@@ -39,7 +40,9 @@ def folder(tmp_path):
 
 
 async def opened(dsn, *, partitions=1, limits=None):
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=partitions, node_id="n", limits=limits)
+    return await open_store(
+        dsn=dsn, encryption_key=bytes(32), partitions=partitions, node_id="n", limits=limits or PATIENT
+    )
 
 
 async def with_one_event(dsn):

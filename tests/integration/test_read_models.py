@@ -25,6 +25,7 @@ from projections.runner import Runner
 from service.commands import projections as command
 from service.settings import Settings
 from tests.model_worlds import LIVES, append, append_lives, batch_of, new_events, unreadable
+from tests.patience import PATIENT
 from tests.store_worlds import StoreWorld
 from tests.worlds import house_world
 
@@ -114,7 +115,7 @@ async def test_when_the_working_node_is_gone_another_goes_on(store_world: StoreW
 
 
 async def test_a_node_that_is_stopped_within_a_write_holds_the_others_up_for_a_bounded_time(postgres_dsn: str) -> None:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n", limits=PATIENT)
     tables = PostgresModels(store.pools[-1], limits=LogLimits(lock_timeout_s=WAIT_S))
     await tables.begin(MODELS)
     batch = batch_of(LIVES["funded"], model="escrows")
@@ -247,7 +248,7 @@ async def test_one_escrow_that_cannot_be_read_is_listed_and_the_others_go_on() -
 async def test_the_command_lists_and_rebuilds_beside_a_running_service(
     postgres_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     settings = Settings(database_url=postgres_dsn)
     async with running(store) as node:
         await append_lives(node.log)

@@ -15,6 +15,7 @@ from schemas.stream import HEARTBEAT, SIGNED_HEAD, Message
 from service.api.stream import HUB
 from service.auth import Right
 from tests.given import ARBITER, BUYER, VENDOR
+from tests.patience import PATIENT
 from tests.sim_world import until_true
 from tests.stream_world import ADMIN, Cut, Listener, append, created, escrow_id_of, item_of, listen, listen_live, noise
 from tests.worlds import house_world
@@ -254,7 +255,7 @@ async def append_whatever_happens(store, version):
 
 async def test_sockets_outlive_the_connections_to_the_database(postgres_dsn):
     events = 60
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     async with house_world(store=store, stream_page_max=7) as world:
         alice = await listen_live(world)
         await append(store, MINE, 0, created(MINE))

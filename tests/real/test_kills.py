@@ -22,14 +22,15 @@ from eventstore.opening import open_store
 from schemas.codec import decode
 from service.embedded import POSTGRES
 from tests.given import AMOUNT
+from tests.patience import PATIENT
 from tests.real.child import ESCROW, PARTITIONS, Orders, Point, Seen, run
 from tests.real_world import FUNDER, RichChain, balances, chain_running, funder_running, paid_by
 from tests.service_process import run_process
 
-pytestmark = [pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(1200)]
 
 KILLED = -9
-LATE_S = 90.0
+LATE_S = 300.0
 ARBITERS = AMOUNT * Policy().arbiter_fee_ppm // 1_000_000
 
 RELEASE = (
@@ -115,7 +116,9 @@ def _processes_of(home: Path) -> Iterator[str]:
 async def _network_fee(home: Path) -> int:
     """Reads the fee of the last proposal from the log that the killed processes left."""
     postgres = await start_embedded(home / POSTGRES)
-    store = await open_store(dsn=postgres.dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="reader")
+    store = await open_store(
+        dsn=postgres.dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="reader", limits=PATIENT
+    )
     recorded = await store.log.read_stream(ESCROW)
     await store.aclose()
     await postgres.stop()

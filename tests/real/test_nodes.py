@@ -26,8 +26,8 @@ from tests.given import USERS
 from tests.real.test_serve import home, programs_of
 from tests.sim_world import payout_address
 
-pytestmark = [pytest.mark.timeout(400)]
-LIMIT_S = 120
+pytestmark = [pytest.mark.timeout(1200)]
+LIMIT_S = 300
 NAMES = ("north", "east", "west")
 LEASES = {"SLOT_LEASE_S": "6", "SEAT_LEASE_S": "4", "NODE_LEASE_S": "4"}
 __all__ = ["home"]
