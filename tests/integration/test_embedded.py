@@ -19,7 +19,7 @@ from eventstore.api import AlreadyDone, Append, Appended, LogUnavailable, NewEve
 from eventstore.embedded import start_embedded
 from eventstore.embedded_os import EmbeddedFailed, assert_private, programs, server_processes, server_user
 from eventstore.opening import open_store
-from tests.patience import PATIENT
+from tests.patience import PATIENCE_S, PATIENT
 from tests.postgres_fixtures import run_apart
 
 
@@ -69,7 +69,7 @@ def kill_all(postmaster, data):
 
 
 async def until_gone(pid):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while alive(pid):
             await asyncio.sleep(0.02)
 
@@ -141,7 +141,8 @@ async def test_a_stale_pid_file_is_not_believed(folder, whose):
 
 
 async def test_a_server_that_does_not_answer_is_replaced(folder, monkeypatch):
-    monkeypatch.setattr("eventstore.embedded.PROBE_TIMEOUT_S", 0.3)
+    # Of one that was just started, more patience is asked than this.
+    monkeypatch.setattr("eventstore.embedded.PROBE_TIMEOUT_S", 0.001)
     monkeypatch.setattr("eventstore.embedded.ORPHANS_TIMEOUT_S", 0.3)
     server = await start_embedded(folder, durable=False)
     os.kill(server.pid, signal.SIGSTOP)
