@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -25,7 +26,10 @@ START_LIMIT_S = 120.0
 STOP_LIMIT_S = 60.0
 LISTEN_LIMIT_S = 30.0
 AGAIN_S = 0.5
-"""Before a stream that was cut is asked for again."""
+"""Before a stream that was cut is asked for again, or what was answered "later"."""
+LATER_LIMIT_S = 60.0
+LATER = ("busy", "unavailable")
+"""Problems that pass: whoever asks the same again, under the same key, is answered in the end."""
 
 
 class StageFailed(Exception):
@@ -204,7 +208,7 @@ class Ear:
 
 
 class Person:
-    """Somebody with a token, using the HTTP API and nothing else."""
+    """Somebody with a token, using the HTTP API and nothing else; told to come later, they come again for a while."""
 
     def __init__(self, name: str, *, token: str, api: str, session: aiohttp.ClientSession) -> None:
         self.name, self._api, self._session = name, api, session
@@ -236,8 +240,23 @@ class Person:
 
     async def _ask(self, method: str, path: str, body: dict[str, object] | None) -> dict[str, object]:
         headers = self._headers if body is None else {**self._headers, "Idempotency-Key": secrets.token_hex(16)}
+        end = time.monotonic() + LATER_LIMIT_S
+        while True:
+            try:
+                return await self._asked(method, path, body, headers)
+            except (Refusal, aiohttp.ClientConnectionError) as failed:
+                passes = not isinstance(failed, Refusal) or failed.code in LATER
+                if not passes or time.monotonic() > end:
+                    raise
+            await asyncio.sleep(AGAIN_S)
+
+    async def _asked(
+        self, method: str, path: str, body: dict[str, object] | None, headers: Mapping[str, str]
+    ) -> dict[str, object]:
         async with self._session.request(method, self._api + path, json=body, headers=headers) as answer:
+            if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and not answer.content_type.endswith("json"):
+                raise Refusal(status=answer.status, code="unavailable")  # a proxy's own words
             read: dict[str, object] = msgspec.json.decode(await answer.read())
-            if answer.status >= 400:
+            if answer.status >= HTTPStatus.BAD_REQUEST:
                 raise Refusal(status=answer.status, code=str(read.get("code")))
             return read
