@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from actors.monero_programs import reserved_port
+from tests.patience import PATIENCE_S
 
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 CONFIG = Path(__file__).parents[2] / "ops" / "haproxy" / "haproxy.cfg"
@@ -33,7 +34,7 @@ def haproxy(ports: Mapping[str, int]) -> Iterator[str]:
 
 async def all_answer(session: aiohttp.ClientSession, url: str) -> None:
     """Waits until HAProxy lets all three nodes be asked."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         seen: set[str] = set()
         while len(seen) < NODES:
             try:

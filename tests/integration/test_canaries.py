@@ -31,7 +31,7 @@ from service.settings import Arbiter, Settings
 from service.telemetry import Telemetry
 from tests import canaries
 from tests.given import ARBITER, BUYER, VENDOR
-from tests.patience import PATIENT
+from tests.patience import PATIENCE_S, PATIENT
 from tests.sim_world import SimWorld, moment, pay_in, tell, until
 from tests.worlds import World
 
@@ -77,7 +77,7 @@ async def _life(chain: SimWorld, node: Node, world: World) -> EscrowId:
     await world.ask("POST", "/api/disputes/resolve", ruling, user=VENDOR)
     assert (await world.ask("POST", "/api/disputes/resolve", ruling, user=ARBITER))[0] == 200
     await world.ask("POST", f"/api/disputes/open?claim={CLAIM.replace(' ', '+')}", raw=CLAIM.encode())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while name(await world.state(escrow_id)) != "refunded":
             chain.chain.mine(1)
             await asyncio.sleep(0.02)

@@ -24,7 +24,7 @@ from service.node import Node
 from service.replay import story
 from service.settings import Settings
 from tests.given import ARBITER, BUYER, VENDOR
-from tests.patience import PATIENT
+from tests.patience import PATIENCE_S, PATIENT
 from tests.sim_world import SimWorld, create, moment, pay_in, play_release, set_addresses, tell, until, until_true
 from tests.worlds import World, address_of, house_world
 
@@ -91,7 +91,7 @@ async def _case_row(dsn: str, case_id: str, *, sealed: bool) -> bool:
     """Waits until the row of a case has its sealed columns, or has them blanked."""
     connection = await asyncpg.connect(dsn)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 row = await connection.fetchrow("select * from model_disputes where case_id = $1", case_id)
                 if row is not None and {row["buyer_claim"] is not None, row["reason"] is not None} == {sealed}:

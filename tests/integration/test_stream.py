@@ -13,6 +13,7 @@ from schemas.stream import Message
 from service.api.stream import HUB
 from service.auth import Right
 from tests.given import ARBITER, BUYER, VENDOR
+from tests.patience import PATIENCE_S
 from tests.postgres_fixtures import fresh_database
 from tests.sim_world import until_true
 from tests.soak import rounds
@@ -209,7 +210,7 @@ async def test_sockets_are_bounded_for_each_user_and_for_the_node():
         headers = {"Authorization": f"Bearer {world.token(ARBITER)}"}
         await refused(world, 503, "streams_full", headers=headers)
         await first.close()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 with suppress(WSServerHandshakeError):
                     await listen_live(world)
@@ -283,7 +284,7 @@ async def grow_and_hear(store_world, *, seed):
     stores = [await store_world.open(), await store_world.open(node_id="m")]
     async with two_nodes(stores, stream_queue_max=5) as worlds:
         users = (BUYER, VENDOR, ARBITER, "carol", "judge", ADMIN)
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(4 * PATIENCE_S):
             _, *heard = await asyncio.gather(
                 grow(stores, seed=seed),
                 *(hear_all(worlds, user, seed=seed + n) for n, user in enumerate(users)),
