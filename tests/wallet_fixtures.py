@@ -20,6 +20,7 @@ from actors.wallet_files import FolderFiles
 from actors.wallet_rpc import HttpWallet
 from domain.ids import Address, TxHash
 from ops.regtest.chain import FIRST_BLOCKS, FunderWallet, RegtestChain
+from tests.real_world import until_passed_on
 
 _T = TypeVar("_T")
 
@@ -152,7 +153,9 @@ class RealWorld:
 
     async def pay(self, *payments: tuple[Address, int]) -> TxHash:
         await self._funder.refresh()
-        return await self._funder.pay_many(payments)
+        paid = await self._funder.pay_many(payments)
+        await until_passed_on(self.daemon, paid)
+        return paid
 
     async def mine(self, blocks: int) -> None:
         assert self._monero.miner is not None

@@ -137,7 +137,7 @@ async def test_a_served_escrow_and_its_chain_survive_kill_9_and_ctrl_c(home):
         order = {"order_id": secrets.token_hex(4), "buyer_id": "alice", "vendor_id": "bob", "amount": 10**12}
         created = await buyer.post("/api/escrows", order)
         path = f"/api/escrows/{created['escrow_id']}"
-        await until(buyer, path, "setting_up")
+        await until(buyer, path, "setting_up", "awaiting_funding")
     await chain.aclose()
     await daemon.aclose()
     assert await first.ends_with(signal.SIGKILL) == -signal.SIGKILL
