@@ -20,7 +20,7 @@ from domain.terms import Policy
 from eventstore.embedded import start_embedded
 from eventstore.opening import open_store
 from schemas.codec import decode
-from service.embedded import POSTGRES
+from service.embedded import POSTGRES, PROGRAMS
 from tests.given import AMOUNT
 from tests.patience import PATIENT
 from tests.real.child import ESCROW, PARTITIONS, Orders, Point, Seen, run
@@ -70,10 +70,16 @@ def _orders(home: Path, rich: RichChain, points: tuple[Point, ...], *, dispute: 
 async def _live_with_kills(orders: Orders, rich: RichChain) -> None:
     paying = asyncio.get_running_loop().create_task(_pay(orders.home))
     while (code := await _until_it_ends(orders)) != 0:
-        assert code == KILLED, (orders.home / "out").read_text()[-3000:]
+        assert code == KILLED, _said_in(orders.home)
     await paying
     assert sorted((orders.home / "kills").read_text().split()) == sorted(str(point) for point in orders.points)
     assert list(_processes_of(orders.home)) == []
+
+
+def _said_in(home: Path) -> str:
+    """The last words of the service, and of each program that it ran."""
+    says = [home / "out", *sorted((home / PROGRAMS).rglob("*.out")), *sorted((home / PROGRAMS).rglob("*.log"))]
+    return "\n".join(f"{each.name}: {each.read_text(errors='replace')[-1500:]}" for each in says)
 
 
 async def _until_it_ends(orders: Orders) -> int:
