@@ -11,7 +11,7 @@ import structlog
 
 from actors.ailments import Ailment, SlotUnusable
 from actors.escrow import LostLease
-from actors.monero_programs import MAKER_LIMIT_S, WalletProgram, free_port, launch_wallet, maker_program
+from actors.monero_programs import MAKER_LIMIT_S, WalletProgram, launch_wallet, maker_program, reserved_port
 from actors.ports import WalletRpc
 from actors.processes import Process, ProcessKeeper, ProgramFailed
 from actors.slots import SlotWanted
@@ -148,12 +148,13 @@ class SlotPrograms:
     async def _start(self, fence: int) -> _Turn:
         number = max((turn.number for turn in self._known() if turn.fence == fence), default=-1) + 1
         turn = _Turn(fence, number)
-        access = _Access(port=free_port(), password=secrets.token_urlsafe(24))
         folder = self._home / str(turn)
         folder.mkdir(parents=True, mode=0o700)
         (folder / ACCESS_FILE).touch(mode=0o600)
-        (folder / ACCESS_FILE).write_bytes(msgspec.json.encode(access))
-        _, quiet = await launch_wallet(self._keeper, self._program(turn, access))
+        with reserved_port() as port:
+            access = _Access(port=port, password=secrets.token_urlsafe(24))
+            (folder / ACCESS_FILE).write_bytes(msgspec.json.encode(access))
+            _, quiet = await launch_wallet(self._keeper, self._program(turn, access))
         await quiet.aclose()
         return turn
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from actors.monero_programs import WalletProgram, free_port, launch_wallet
+from actors.monero_programs import WalletProgram, launch_wallet, reserved_port
 from actors.processes import ProcessKeeper
 from actors.wallet_rpc import HttpWallet
 from domain.ids import UserId
@@ -145,8 +145,8 @@ async def _bare_slots(stack: AsyncExitStack, home: Path, *, daemon: str, sets: i
 
 
 async def _bare_slot(stack: AsyncExitStack, keeper: ProcessKeeper, folder: Path, *, daemon: str) -> HttpWallet:
-    login = ("bare", secrets.token_urlsafe(16))
-    program = WalletProgram(name=folder.name, folder=folder, port=free_port(), daemon_address=daemon, login=login)
+    login, port = ("bare", secrets.token_urlsafe(16)), stack.enter_context(reserved_port())
+    program = WalletProgram(name=folder.name, folder=folder, port=port, daemon_address=daemon, login=login)
     process, wallet = await launch_wallet(keeper, program)
     stack.push_async_callback(process.stop)
     stack.push_async_callback(wallet.aclose)
