@@ -80,6 +80,13 @@ class Stage:
                     await self._mine_if_awaited(state)
                 await asyncio.sleep(0.05)
 
+    async def primed(self) -> set[str]:
+        """Waits until each slot has a fresh wallet open, and names the wallets."""
+        async with asyncio.timeout(LIFE_S):
+            while sum(counts.primed for counts in self.node.slot_counts().values()) < len(THREE):
+                await asyncio.sleep(0.1)
+        return {row.name for row in (await self.node.store.primed.free()).values()}
+
     async def events(self, escrow_id: EscrowId) -> list[AnyEvent]:
         """Reads an escrow's whole stream."""
         recorded = await self.node.store.log.read_stream(escrow_id)
@@ -143,8 +150,10 @@ async def _released(stage: Stage, escrow_id: EscrowId) -> dict[Role, int]:
 
 async def _refunded(stage: Stage, escrow_id: EscrowId, *, before: dict[Role, int]) -> None:
     """The arbiter gets exactly two percent of the amount, the buyer all the rest but the network fee."""
+    primed = await stage.primed()
     state = await stage.live(escrow_id, dispute=True)
     assert isinstance(state, Refunded)
+    assert {state.core.seats[role].wallet_id for role in THREE} == primed, "made beforehand, with a 1:1 lookahead"
     buyers = AMOUNT - ARBITERS - _network_fee(await stage.events(escrow_id))
     held = await balances(stage.funder, stage.rich)
     assert held == {**before, Role.BUYER: buyers, Role.ARBITER: ARBITERS}
