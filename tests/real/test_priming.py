@@ -64,5 +64,5 @@ def _makers(world):
 
 
 async def _seed(rpc):
-    answer = await rpc._rpc.call("query_key", {"key_type": "mnemonic"}, answer=dict[str, str])
+    answer = await rpc._rpc.call("query_key", {"key_type": "mnemonic"}, answer=dict[str, str], limit_s=LIMIT_S)
     return answer["key"]
