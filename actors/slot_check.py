@@ -30,8 +30,8 @@ class SlotCheck:
         rpc = await slot.host.reach(fence=hold.lease.fence, clean=as_it_is, before_call=hold.check)
         try:
             return await self._answering(slot, rpc, patient=patient)
-        except SlotUnusable as unusable:
-            if not (as_it_is and patient) or unusable.ailment is Ailment.OTHER_WALLET:
+        except SlotUnusable:
+            if not (as_it_is and patient) or slot.given:
                 raise
         rpc = await slot.host.reach(fence=hold.lease.fence, clean=False, before_call=hold.check)
         return await self._answering(slot, rpc, patient=patient)

@@ -164,6 +164,10 @@ class HeldFiles:
         with self.alone(name):
             self._files.drop_cache(name)
 
+    def in_use(self, name: str) -> bool:
+        """Says whether a process has the wallet open."""
+        return self._files.in_use(name)
+
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """Locks the wallet's files for the block; raises `WalletUnknown` while another changes them, `LostLease`."""
