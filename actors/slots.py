@@ -91,6 +91,8 @@ class Slot:
     """Its place in the round: the higher, the later it was leased."""
     looked_at: float = 0.0
     """When it last answered, by the event loop's clock."""
+    rests_until: float = 0.0
+    """Not looked at before, by the event loop's clock."""
     given: bool = False
     """Its process is not ours: somebody else may use it as well."""
     leaving: bool = False

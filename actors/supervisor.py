@@ -126,6 +126,8 @@ class RoleSupervisor(AsyncioActor):
         match message:
             case TakeSlot(seat=seat, granted=granted):
                 await self._take(seat, granted)
+            case GiveBack(leased=leased, other_wallet=True):
+                await self._quarantine(leased)
             case GiveBack(leased=leased, clean=clean):
                 self._background(self._take_back(leased, clean=clean))
             case AddSlot(slot=slot):
@@ -240,6 +242,17 @@ class RoleSupervisor(AsyncioActor):
             return
         await rpc.aclose()
         await self._prepare(slot, hold, clean=False, waiter=None)
+
+    async def _quarantine(self, leased: LeasedSlot) -> None:
+        """Ends a process that somebody else uses as well; one that is not ours is left alone for a while."""
+        slot, hold = leased.slot, leased.hold
+        log.error("other_wallet_open", slot=slot.name)
+        if slot.given:
+            slot.rests_until = asyncio.get_running_loop().time() + self._limits.quarantine_s
+            self._drop(slot, hold, Ailment.OTHER_WALLET)
+            await leased.rpc.aclose()
+        else:
+            self._background(self._take_back(leased, clean=False))
 
     async def _release(self, slot: Slot, hold: Hold, rpc: WalletRpc) -> None:
         await rpc.aclose()

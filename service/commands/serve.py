@@ -215,7 +215,10 @@ def node_limits(settings: Settings) -> NodeLimits:
     usual = SupervisorLimits()
     return NodeLimits(
         supervisor=SupervisorLimits(
-            slot_lease_s=slot_s, renew_s=slot_s / 4, recheck_s=min(usual.recheck_s, slot_s / 4)
+            slot_lease_s=slot_s,
+            renew_s=slot_s / 4,
+            recheck_s=min(usual.recheck_s, slot_s / 4),
+            quarantine_s=settings.slot_call_max_s,
         ),
         finder=FinderLimits(seat_lease_s=seat_s, renew_s=seat_s / 4),
         watch_poll_s=REGTEST_POLL_S,
