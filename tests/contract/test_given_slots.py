@@ -12,6 +12,8 @@ from actors.escrow import LostLease
 from actors.given_slot import GivenHost, is_loopback
 from actors.jsonrpc import Access
 from actors.ports import WalletRefused, WalletUnknown
+from actors.sealed import WalletSecrets
+from actors.seat import OpenWallet, OtherWallet
 from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
 from actors.slots import LeasedSlot, Slot
 from actors.supervisor import GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
@@ -24,6 +26,7 @@ from tests.wallet_server import Illness, WalletServer, served
 LIMITS = SupervisorLimits(recheck_s=0.05, renew_s=0.05, wait_s=0.02, check_s=1, patience_s=8)
 LONG_S = 60.0
 PASSWORD = "pw"
+SECRETS = WalletSecrets(file="w", password=PASSWORD, identity_seed="00" * 32)
 GRANTED: "list[asyncio.Future[LeasedSlot]]" = []
 """What this test was promised, to be disconnected at its end."""
 
@@ -347,3 +350,27 @@ async def test_a_process_elsewhere_is_never_known_to_be_gone() -> None:
         host = GivenHost("http://192.0.2.1:1", access=Access(), files=world.files)
         with pytest.raises(SlotUnusable, match="resting"):
             await host.reach(fence=1, clean=False, before_call=nothing)
+
+
+# -- somebody else's wallet in mid-lease ---------------------------------------------------------------------------
+
+
+async def test_a_process_that_showed_another_wallet_is_left_alone_for_the_longest_call_and_its_seat_waits() -> None:
+    async with given(2) as world, running(world.node(), free=2) as node:
+        leased = await taken(node, "one/buyer")
+        wallet = OpenWallet(rpc=leased.rpc, files=leased.files, secrets=SECRETS)
+        await leased.rpc.create_wallet("w", password=PASSWORD)
+        await wallet.still_ours()
+        server = world.servers[int(leased.slot.name[1])]
+        await server.wallet.create_wallet("theirs", password="theirs")
+        with pytest.raises(OtherWallet):
+            await wallet.still_ours()
+        node.actor_ref.tell(GiveBack(leased=leased, clean=False, other_wallet=True))
+        await until_true(lambda: leased.slot.ailment is Ailment.OTHER_WALLET)
+        wish = await wished(node, "one/buyer")
+        await asyncio.sleep(0.3)
+        assert server.wallet.opened == "theirs" and not wish.done()
+        leased.slot.rests_until = 0  # as if that time were over
+        async with asyncio.timeout(20):
+            await wish
+        assert server.wallet.opened is None
