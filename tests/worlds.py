@@ -32,6 +32,7 @@ from service.app import make_app
 from service.auth import Right, issue_token
 from service.house import House
 from service.settings import Arbiter, Settings
+from service.slot_pool import SlotPool
 from service.telemetry import Telemetry
 from tests.given import ADDRESS, AMOUNT, ARBITER, BUYER, NETWORK_FEE, USERS, VENDOR
 
@@ -239,7 +240,9 @@ def deposit(*, amount: int = AMOUNT) -> SeenOutput:
 
 
 @asynccontextmanager
-async def house_world(*, store: Store | None = None, **settings: Any) -> AsyncIterator[World]:
+async def house_world(
+    *, store: Store | None = None, pool: SlotPool | None = None, **settings: Any
+) -> AsyncIterator[World]:
     """Opens the API over a store (memory by default) for as long as the block lasts."""
     issuer = Ed25519PrivateKey.generate()
     public = issuer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -255,7 +258,8 @@ async def house_world(*, store: Store | None = None, **settings: Any) -> AsyncIt
     tables, rows = open_models(store)
     runner = Runner(store.log, tables)
     models = ReadModels(store.log, rows, runner)
-    house = House(settings=chosen, store=store, clock=clock, desk=Desk(directory), models=models, runner=runner)
+    desk = Desk(directory)
+    house = House(settings=chosen, store=store, clock=clock, desk=desk, models=models, runner=runner, pool=pool)
     telemetry = Telemetry()
     telemetry.watch(house, actors=directory.counts)
     await runner.catch_up()
