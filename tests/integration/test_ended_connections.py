@@ -31,7 +31,7 @@ async def end_all(dsn):
 async def test_log_and_read_models_are_read_although_every_idle_connection_has_ended(postgres_dsn):
     store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     async with aclosing(store):
-        _, rows = open_models(store)
+        _, rows = open_models(store, limits=PATIENT)
         for read in (store.log.heads, store.heads.newest, store.keys.wrapped_by, store.slot_leases.held, rows.counts):
             before = await asyncio.gather(*(read() for _ in range(KEPT)))
             # On another thread, with this loop standing still: nothing here can learn of the end before it tries.
