@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 from aiohttp import web
 
+from actors.monero_programs import reserved_port
 from actors.ports import WalletRefused, WalletUnknown
 from actors.simulation import SimWallet
 from tests.chaos.wire import WALLET_CALLS
@@ -52,13 +53,13 @@ class WalletServer:
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def start(self, *, tls: ssl.SSLContext | None = None) -> None:
-        """Listens: on a free port at first, then on the same one."""
+        """Listens on its port."""
         app = web.Application(client_max_size=2**24)
         app.add_routes([web.post("/json_rpc", self._answer)])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=tls, reuse_address=True).start()
-        self.port, self.scheme = self._runner.addresses[0][1], "https" if tls else "http"
+        self.scheme = "https" if tls else "http"
 
     async def stop(self) -> None:
         """Listens no more: whoever calls is refused."""
@@ -145,8 +146,9 @@ async def served(
 ) -> AsyncIterator[WalletServer]:
     """Runs a process for the block."""
     server = WalletServer(wallet, login=login)
-    await server.start(tls=tls)
-    try:
-        yield server
-    finally:
-        await server.stop()
+    with reserved_port() as server.port:
+        await server.start(tls=tls)
+        try:
+            yield server
+        finally:
+            await server.stop()

@@ -35,9 +35,12 @@ from service.settings import Arbiter, Settings
 from service.slot_pool import SlotPool
 from service.telemetry import Telemetry
 from tests.given import ADDRESS, AMOUNT, ARBITER, BUYER, NETWORK_FEE, USERS, VENDOR
+from tests.patience import PATIENT
 
 HASH = "ab" * 32
 PAYOUT_HASH = TxHash("cd" * 32)
+OWN_WRITES_S = 30
+"""As long as the setting may be: a list shows what its caller wrote, be the machine ever so slow."""
 
 
 def public_key(number: int) -> str:
@@ -246,7 +249,11 @@ async def house_world(
     """Opens the API over a store (memory by default) for as long as the block lasts."""
     issuer = Ed25519PrivateKey.generate()
     public = issuer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    usual: dict[str, Any] = {"issuer_public_key": public, "arbiters": (Arbiter(user_id=ARBITER),)}
+    usual: dict[str, Any] = {
+        "issuer_public_key": public,
+        "arbiters": (Arbiter(user_id=ARBITER),),
+        "own_writes_wait_s": OWN_WRITES_S,
+    }
     chosen = Settings(**(usual | settings))
     store = store or memory_store(partitions=4)
     clock = SystemClock()
@@ -255,7 +262,7 @@ async def house_world(
         clock=clock,
         on_parked=lambda _, failure: print("parked", failure),
     )
-    tables, rows = open_models(store)
+    tables, rows = open_models(store, limits=PATIENT)
     runner = Runner(store.log, tables)
     models = ReadModels(store.log, rows, runner)
     desk = Desk(directory)

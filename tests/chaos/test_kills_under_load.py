@@ -14,11 +14,14 @@ from projections.opening import open_models
 from projections.runner import Runner
 from tests.chaos.loaded import ACKNOWLEDGED, Load, open_loaded_store, run
 from tests.killed_postgres import Database
+from tests.patience import PATIENT
 from tests.service_process import run_process
 from tests.soak import rounds
 
 KILLED = -9
 PAGE = 1000
+ENOUGH = 60
+"""Of what a life acknowledges before it is killed; every fifth may be killed while it starts."""
 
 
 @pytest.mark.soak
@@ -29,13 +32,14 @@ async def test_kills_under_load_lose_nothing_that_was_acknowledged(
     dsn = await database.start()
     for number in rounds("kills of the service under load, half of them with one of Postgres", short=6, full=200):
         draw = random.Random(number)
-        load = Load(dsn=dsn, folder=tmp_path, seed=number, live_s=draw.uniform(0.4, 1.5))
+        least = 0 if number % 5 == 4 else ENOUGH
+        load = Load(dsn=dsn, folder=tmp_path, seed=number, live_s=draw.uniform(0.4, 1.5), acknowledged_min=least)
         killing = asyncio.create_task(_kill_database(database, draw)) if number % 2 else None
         assert await run_process(run, load, out=tmp_path / "out") == KILLED, (tmp_path / "out").read_text()[-3000:]
         if killing:
             await killing
             await database.back()
-    store = await open_loaded_store(dsn)
+    store = await open_loaded_store(dsn, limits=PATIENT)
     acknowledged = (tmp_path / ACKNOWLEDGED).read_text().splitlines()
     assert await _missing(store, acknowledged) == []
     await _models_equal_the_fold(store)
@@ -62,7 +66,7 @@ async def _missing(store: Store, acknowledged: list[str]) -> list[str]:
 
 
 async def _models_equal_the_fold(store: Store) -> None:
-    tables, _ = open_models(store)
+    tables, _ = open_models(store, limits=PATIENT)
     await Runner(store.log, tables).catch_up()
     behind = {each.model: dict(each.positions) for each in (await tables.progress()).values()}
     heads = {head.partition: head.position for head in await store.log.heads()}

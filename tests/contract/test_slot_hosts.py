@@ -11,7 +11,6 @@ from actors.ailments import SlotUnusable
 from actors.escrow import LostLease
 from actors.given_slot import GivenHost
 from actors.jsonrpc import Access
-from actors.monero_programs import free_port
 from actors.ports import WalletFault
 from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
 from actors.slots import SlotHost
@@ -37,7 +36,7 @@ def own_programs(tmp_path: Path) -> SlotPrograms:
         wallets=tmp_path / "wallets",
         name="buyer-0",
         network="regtest",
-        daemon_address=f"127.0.0.1:{free_port()}",
+        daemon_address="127.0.0.1:1",
     )
     return SlotPrograms(folders)
 

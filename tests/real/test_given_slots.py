@@ -6,14 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
-from actors.monero_programs import WalletProgram, free_port, launch_regtest, launch_wallet
+from actors.monero_programs import WalletProgram, launch_regtest, launch_wallet, reserved_port
 from actors.ports import WalletFault, WalletUnknown
 from actors.processes import Process, ProcessKeeper
 from actors.wallet_files import COPIES, FolderFiles
@@ -41,7 +41,8 @@ class Machines:
 
     def __init__(self, home: Path) -> None:
         self.home, self.keeper = home, ProcessKeeper(home / "theirs")
-        self.daemon_port = free_port()
+        self._ports = ExitStack()
+        self.daemon_port = self._port()
         self.programs = [self._program(number, role) for number, role in enumerate((*THREE, Role.BUYER))]
         self.processes: list[Process] = []
 
@@ -54,6 +55,7 @@ class Machines:
 
     async def stop(self) -> None:
         await self.keeper.end_orphans()
+        self._ports.close()
 
     def number_at(self, slot: str) -> int:
         """Finds a process by the slot's name, which has its port in it."""
@@ -70,6 +72,9 @@ class Machines:
         path.write_text(json.dumps(entries))
         return path
 
+    def _port(self) -> int:
+        return self._ports.enter_context(reserved_port())
+
     async def _launched(self, program: WalletProgram) -> Process:
         process, client = await launch_wallet(self.keeper, program)
         await client.aclose()
@@ -79,7 +84,7 @@ class Machines:
         return WalletProgram(
             name=f"theirs-{number}",
             folder=self.home / f"theirs-{number}",
-            port=free_port(),
+            port=self._port(),
             daemon_address=f"127.0.0.1:{self.daemon_port}",
             login=("them", f"secret-{number}"),
             wallets=self.home / "their-wallets" / role.value,
