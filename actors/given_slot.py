@@ -80,7 +80,7 @@ class GivenHost:
         ours = self._fence is not None and fence - self._fence <= 1
         self._fence = fence
         if clean:
-            self._rests_until = -math.inf
+            self._rests_until, self._wallet = -math.inf, None
         elif not ours:
             self._rests_until = asyncio.get_running_loop().time() + self._call_max_s
             self._wallet = None  # what the others opened is not known

@@ -138,6 +138,11 @@ async def ready(admin: Person) -> None:
             await asyncio.sleep(0.1)
 
 
+async def metrics(service: Service) -> str:
+    async with aiohttp.ClientSession() as session, session.get(service.where.metrics) as answer:
+        return await answer.text()
+
+
 async def thirdkey(home: Path, *arguments: str) -> tuple[int, str]:
     """Runs a command beside the running service."""
     process = await asyncio.create_subprocess_exec(
@@ -173,6 +178,7 @@ async def test_a_set_up_goes_on_from_another_slot_when_a_given_process_is_killed
         code, said = await thirdkey(home, "pool", "status", "--json")
         ill = [slot for slot in json.loads(said)["slots"] if slot["reason"]]
         assert (code, [slot["reason"] for slot in ill]) == (1, ["refused"])
+        assert 'rpc_slots_unusable{reason="refused",role="buyer"} 1.0' in await metrics(service)
         await machines.restart(machines.number_at(ill[0]["name"]))
         await ready(who["admin"])
         assert (await thirdkey(home, "pool", "status"))[0] == 0
