@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -31,16 +31,40 @@ class ErrorAnswer(Exception):
         self.code, self.message = code, message
 
 
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """What a peer asks of us and what it has to show; never printed."""
+
+    user: str | None = None
+    password: str | None = None
+    fingerprint: bytes | None = None
+    """SHA-256 of the certificate of an https peer; any other is refused before anything is sent."""
+
+    def __repr__(self) -> str:
+        return "Access(…)"
+
+
 class JsonRpc:
     """Calls one peer over at most one connection, one call after another.
+
+    `access` is asked at each connection, and once more when the peer turns a call away: what was changed meanwhile is
+    used from then on.
 
     One connection is a rule and not thrift: monero's digest nonces belong to a connection, and with several of them
     6 of 8 parallel calls were answered 401 (measured on 0.18.0.0).
     """
 
-    def __init__(self, url: str, *, user: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        access: Callable[[], Access] | None = None,
+    ) -> None:
         self._url = url.rstrip("/")
-        self._user, self._password = user, password
+        fixed = Access(user=user, password=password)
+        self._access = access or (lambda: fixed)
+        self._used = fixed
         self._session: aiohttp.ClientSession | None = None
 
     async def call(self, method: str, params: Mapping[str, Any], *, answer: type[_T], limit_s: float) -> _T:
@@ -66,31 +90,47 @@ class JsonRpc:
 
     async def _post(self, path: str, body: Mapping[str, Any], *, limit_s: float) -> bytes:
         with _no_answer():
-            async with asyncio.timeout(limit_s), self._answer(path, body) as response:
-                if response.status != HTTPStatus.OK:
-                    raise NoAnswer(f"http {response.status}")
-                return await _read_bounded(response)
+            async with asyncio.timeout(limit_s):
+                try:
+                    return await self._answer(path, body)
+                except (aiohttp.ServerFingerprintMismatch, _TurnedAway):
+                    if self._access() == self._used:
+                        raise
+                # Not let in, the call had no effect: it is made again with what was configured meanwhile.
+                await self.aclose()
+                return await self._answer(path, body)
 
-    @contextlib.asynccontextmanager
-    async def _answer(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
-        data = msgspec.json.encode(body)
+    async def _answer(self, path: str, body: Mapping[str, Any]) -> bytes:
+        session, data = self._open_session(), msgspec.json.encode(body)
         headers = {"Content-Type": "application/json"}
-        async with self._open_session().post(self._url + path, data=data, headers=headers) as response:
-            yield response
+        # A wallet redirects nobody; whoever does must not lead us to send a login elsewhere.
+        async with session.post(self._url + path, data=data, headers=headers, allow_redirects=False) as response:
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                raise _TurnedAway
+            if response.status != HTTPStatus.OK:
+                raise NoAnswer(f"http {response.status}")
+            return await _read_bounded(response)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
+            used = self._used = self._access()
+            pinned = aiohttp.Fingerprint(used.fingerprint) if used.fingerprint is not None else True
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=1),
+                connector=aiohttp.TCPConnector(limit=1, ssl=pinned),
                 timeout=aiohttp.ClientTimeout(total=None),
-                middlewares=self._middlewares(),
+                middlewares=_middlewares(used),
             )
         return self._session
 
-    def _middlewares(self) -> tuple[aiohttp.DigestAuthMiddleware, ...]:
-        if self._user is None or self._password is None:
-            return ()
-        return (aiohttp.DigestAuthMiddleware(self._user, self._password),)
+
+def _middlewares(used: Access) -> tuple[aiohttp.DigestAuthMiddleware, ...]:
+    if used.user is None or used.password is None:
+        return ()
+    return (aiohttp.DigestAuthMiddleware(used.user, used.password),)
+
+
+class _TurnedAway(Exception):
+    """The peer answered 401."""
 
 
 class _Error(msgspec.Struct):
@@ -110,6 +150,10 @@ def _no_answer() -> Iterator[None]:
         yield
     except TimeoutError:
         raise NoAnswer("time-out") from None
+    except _TurnedAway:
+        raise NoAnswer("http 401") from None
+    except (aiohttp.ServerFingerprintMismatch, aiohttp.ClientConnectorCertificateError):
+        raise NoAnswer("other certificate") from None
     except aiohttp.ClientConnectorError:
         raise NoAnswer("unreachable") from None
     except (aiohttp.ClientError, OSError, ValueError):

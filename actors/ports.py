@@ -170,7 +170,8 @@ class WalletRpc(Protocol):
 class WalletFiles(Protocol):
     """The folder in which a slot keeps its wallet files; copies are for set-up only, never after an export.
 
-    `save` and `restore` copy `NAME` and `NAME.keys` (temporary name, then rename); labels name rounds.
+    `save` and `restore` copy `NAME` and `NAME.keys` (temporary name, then rename); labels name rounds. `restore` and
+    `drop_cache` raise `WalletUnknown` while a process has the wallet open.
     """
 
     def exists(self, name: str) -> bool: ...
@@ -183,6 +184,9 @@ class WalletFiles(Protocol):
 
     def drop_cache(self, name: str) -> None:
         """Deletes the cache file (`NAME`, not `NAME.keys`): repairs a torn wallet before funding."""
+
+    def in_use(self, name: str) -> bool:
+        """Says whether a process has the wallet open, by the lock that it holds on its files."""
 
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Locks a wallet's files against other processes; raises `WalletUnknown` while another has them locked."""

@@ -13,7 +13,7 @@ from actors.sealed import EscrowSecrets, WalletSecrets
 from actors.wallet_register import WalletRegister
 from domain import commands as c
 from domain.commands import AnyCommand
-from domain.ids import EscrowId, Micros
+from domain.ids import Address, EscrowId, Micros
 from domain.roles import Role
 from domain.states import Escrow
 from domain.turns import Turn
@@ -103,26 +103,46 @@ class Seat:
         return intent is not None and intent.turn_id == turn.turn_id
 
 
-@dataclass(frozen=True, kw_only=True)
+class OtherWallet(Exception):
+    """The process shows another wallet than the seat's: somebody else uses it. What was called last may be lost."""
+
+
+@dataclass(kw_only=True)
 class OpenWallet:
     """A seat's wallet, open in a leased slot."""
 
     rpc: WalletRpc
     files: WalletFiles
     secrets: WalletSecrets
+    address: Address | None = None
+    """What it has to show; None before it is known."""
 
     @property
     def file(self) -> str:
         """The wallet's file name, which no other wallet of this folder has."""
         return self.secrets.file
 
-    async def store_once_done(self) -> None:
-        """Stores after a call that must not be repeated blind; raises `WalletUnknown` when that fails.
+    async def still_ours(self) -> None:
+        """Asks before and after a call that must not be repeated blind; raises `OtherWallet`.
 
-        A wallet that refuses to store (a full disk) has done the call all the same: taken for a turn without effect,
-        the call's announcement would be forgotten, and with it that its nonces may be used up.
+        A process opens whatever wallet anybody who knows its login names, and saves and closes the one before.
+        """
+        shown = await self.rpc.get_address()
+        if self.address not in (None, shown):
+            raise OtherWallet
+        self.address = shown
+
+    async def store_once_done(self, *, moved: bool = False) -> None:
+        """Stores after a call that must not be repeated blind, and looks whether it was this wallet's.
+
+        A round of the set-up has `moved` the wallet to another address. Raises `OtherWallet`, or `WalletUnknown` when
+        the wallet says no. One that refuses to store (a full disk) has done the call all the same: taken for a turn
+        without effect, the call's announcement would be forgotten, and with it that its nonces may be used up.
         """
         try:
             await self.rpc.store()
+            if moved:
+                self.address = None
+            await self.still_ours()
         except WalletRefused as refused:
             raise WalletUnknown(method=refused.method, reason="not stored") from None

@@ -12,14 +12,14 @@ from actors.ports import DaemonDown, WalletRefused, WalletUnknown
 from actors.priming import new_wallet_name, new_wallet_password
 from actors.runtime import AsyncioRef
 from actors.sealed import WalletSecrets
-from actors.seat import OpenWallet, Seat, TurnBroken
+from actors.seat import OpenWallet, OtherWallet, Seat, TurnBroken
 from actors.setup_turns import open_for_setup, take_setup_turn
 from actors.signing_turns import take_signing_turn
 from actors.slots import LeasedSlot
 from actors.supervisor import GiveBack, TakeSlot
 from domain import commands as c
 from domain.ids import WalletId
-from domain.states import Escrow, SettingUp
+from domain.states import Escrow, SettingUp, money_of
 from domain.steps import Step
 from domain.turns import Turn, turn_of
 from eventstore.api import OutcomeUnknown
@@ -58,13 +58,16 @@ class SeatAgent:
 
     async def run(self) -> None:
         """Takes turns until none came for a while; raises `TurnBroken` when one could not be taken."""
-        leased = await self._lease()
+        leased, other = await self._lease(), False
         try:
             await self._take_turns(leased)
+        except OtherWallet:
+            other = True
+            raise
         finally:
             # In doubt the wallet may be open there still: until the slot is cleaned its lease names this seat, which
             # gets no other slot on any node. Opened in two it would be two wallets of one file.
-            self._supervisor.tell(GiveBack(leased=leased, clean=not self._in_doubt))
+            self._supervisor.tell(GiveBack(leased=leased, clean=not self._in_doubt, other_wallet=other))
 
     async def _lease(self) -> LeasedSlot:
         granted: asyncio.Future[LeasedSlot] = asyncio.get_running_loop().create_future()
@@ -168,6 +171,9 @@ class SeatAgent:
                 await open_for_setup(self._seat, wallet, state, turn)
             else:
                 await wallet.rpc.open_wallet(wallet.file, password=own.password)
+                money = money_of(state)
+                wallet.address = money.address if money else None
+            await wallet.still_ours()
             self._wallet = wallet
         return self._wallet
 
@@ -184,5 +190,5 @@ class SeatAgent:
         await self._seat.give(command, turn.turn_id, call or "", reason, self._seat.now())
 
 
-EXPECTED = (TurnBroken, WalletUnknown, WalletRefused, DaemonDown, LostLease, OutcomeUnknown, TimeoutError)
+EXPECTED = (TurnBroken, OtherWallet, WalletUnknown, WalletRefused, DaemonDown, LostLease, OutcomeUnknown, TimeoutError)
 """Ordinary reasons for an agent to end before its turn is taken: it is sent again."""

@@ -67,11 +67,12 @@ async def _round_message(seat: Seat, wallet: OpenWallet, state: SettingUp, turn:
     if round_ is Round.PREPARE:
         return await wallet.rpc.prepare_multisig()
     infos = await _messages_of_others(seat, state, ROUNDS[ROUNDS.index(round_) - 1])
+    await wallet.still_ours()
     await seat.intend(state, turn)
     if not wallet.files.saved(wallet.file, label=turn.step):
         wallet.files.save(wallet.file, label=turn.step)
     message = await _call(wallet, round_, infos)
-    await wallet.store_once_done()  # exchange_1 leaves the cache behind its keys file: else the wallet is torn
+    await wallet.store_once_done(moved=True)  # exchange_1 leaves the cache behind its keys file: torn without it
     return message
 
 

@@ -80,8 +80,10 @@ async def _export(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, t
     outputs = await _refreshed(seat, wallet, expected=confirmed)
     await seat.intend(state, turn)
     wallet.files.drop_saved(wallet.file)  # from the first export on no older file of this wallet may come back
+    await wallet.still_ours()
     export = await wallet.rpc.export_multisig_info()
     await wallet.rpc.store()
+    await wallet.still_ours()
     command = c.GiveExport(
         at=seat.now(),
         role=seat.role,
@@ -183,6 +185,7 @@ async def _cosign(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, t
     if wrong:
         await _abandon(seat, payout, epoch, "check_failed:" + ",".join(wrong))
         return
+    await wallet.still_ours()
     await seat.intend(state, turn)
     try:
         signed = await wallet.rpc.sign_multisig(tx_set)

@@ -1,6 +1,8 @@
 """Brings a leased slot to the point where it can be used, or says what is wrong with it."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
 
 import structlog
 
@@ -9,6 +11,8 @@ from actors.ports import WalletFault, WalletRefused, WalletRpc, WalletUnknown
 from actors.priming import Primer
 from actors.slots import Hold, PrimedWallet, Slot
 from domain.ids import Address
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
 
@@ -36,10 +40,8 @@ class SlotCheck:
         rpc = await slot.host.reach(fence=hold.lease.fence, clean=as_it_is, before_call=hold.check)
         try:
             return await self._answering(slot, rpc, patient=patient)
-        except SlotUnusable as unusable:
-            # Somebody else's process is left alone with what it has open; our own has nobody but us.
-            foreign = slot.given and unusable.ailment is Ailment.OTHER_WALLET
-            if not (as_it_is and patient) or foreign:
+        except SlotUnusable:
+            if not (as_it_is and patient) or slot.given:
                 raise
         rpc = await slot.host.reach(fence=hold.lease.fence, clean=False, before_call=hold.check)
         return await self._answering(slot, rpc, patient=patient)
@@ -53,31 +55,32 @@ class SlotCheck:
             log.warning("slot_not_revived", slot=slot.name, error=type(broken).__name__)
 
     async def _answering(self, slot: Slot, rpc: WalletRpc, *, patient: bool) -> tuple[WalletRpc, PrimedWallet | None]:
+        try:
+            await self._answer(rpc.get_version(), patient=patient)
+            address = await self._answer(_open_address(rpc), patient=patient)
+            return rpc, await self._known(slot, address) if address else None
+        except BaseException:
+            await rpc.aclose()
+            raise
+
+    async def _answer(self, call: Awaitable[_T], *, patient: bool) -> _T:
+        """Awaits one answer; raises `SlotUnusable` for anything that is none in time."""
         loop = asyncio.get_running_loop()
         since = loop.time()
         try:
             async with asyncio.timeout(self._patience_s if patient else self._check_s):
-                primed = await self._asked(slot, rpc)
-            if loop.time() - since > self._check_s:
-                raise SlotUnusable(Ailment.SLOW)
+                answer = await call
         except TimeoutError:
-            await rpc.aclose()
             raise SlotUnusable(Ailment.SILENT) from None
-        except BaseException:
-            await rpc.aclose()
-            raise
-        return rpc, primed
-
-    async def _asked(self, slot: Slot, rpc: WalletRpc) -> PrimedWallet | None:
-        try:
-            await rpc.get_version()
-            address = await _open_address(rpc)
         except WalletUnknown as unknown:
             raise SlotUnusable(ailment_of(unknown)) from None
         except WalletRefused:
             raise SlotUnusable(Ailment.GARBAGE) from None
-        if address is None:
-            return None
+        if loop.time() - since > self._check_s:
+            raise SlotUnusable(Ailment.SLOW)
+        return answer
+
+    async def _known(self, slot: Slot, address: Address) -> PrimedWallet:
         primed = await self._primer.known(slot, address) if self._primer else None
         if primed is None:
             raise SlotUnusable(Ailment.OTHER_WALLET)

@@ -17,6 +17,8 @@ class SupervisorLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long an answer is waited for while nobody wants the slot: a late one tells it from a silent one."""
     recheck_s: float = 5
     """How soon a slot that cannot be used is looked at again."""
+    quarantine_s: float = 300
+    """How long a process that is not ours and showed another's wallet is left alone: at least the longest call."""
     look_s: float = 30
     """How often a free slot is."""
     wait_s: float = 0.5
@@ -39,6 +41,8 @@ class GiveBack(msgspec.Struct, frozen=True, kw_only=True):
 
     leased: Any
     clean: bool
+    other_wallet: bool = False
+    """Another wallet than the seat's was open there."""
 
 
 class AddSlot(msgspec.Struct, frozen=True, kw_only=True):

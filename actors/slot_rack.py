@@ -72,7 +72,7 @@ class SlotRack:
     def in_need(self, rows: Mapping[str, LeaseRow], *, now: float) -> Iterator[Slot]:
         """Yields what nobody uses and somebody must look at: broken, silent, left behind, or not seen for long."""
         for slot in self:
-            if slot.state in _IN_HAND or not self.takeable(rows.get(slot.name)):
+            if slot.state in _IN_HAND or slot.rests_until > now or not self.takeable(rows.get(slot.name)):
                 continue
             fine = slot.state is SlotState.FREE and not slot.host.silent() and _over(rows, slot)
             if not fine or slot.looked_at <= now - self._look_s:

@@ -11,7 +11,7 @@ from actors.ailments import Ailment
 from actors.escrow import LostLease
 from actors.ports import WalletFiles, WalletRpc
 from domain.roles import Role
-from eventstore.api import Lease
+from eventstore.api import Lease, Leases, LogUnavailable
 from eventstore.primed import PrimedRow, PrimedRows
 
 HOLD_MARGIN = 0.1
@@ -64,6 +64,17 @@ class Hold:
         """Notes that the lease was renewed by a call begun at this moment of the loop's clock."""
         self._until = since + self.lease.seconds * (1 - HOLD_MARGIN)
 
+    async def renew(self, leases: Leases) -> bool:
+        """Prolongs the lease; False when it is another's. Where that is not known it is over when its time is."""
+        since = asyncio.get_running_loop().time()
+        try:
+            renewed = await leases.renew(self.lease)
+        except LogUnavailable:
+            return True
+        if renewed:
+            self.renewed(since=since)
+        return renewed
+
     def end(self) -> None:
         """Notes that the lease is over for good: what is heard of a renewal after this changes nothing."""
         self._ended = True
@@ -100,6 +111,8 @@ class Slot:
     """Its place in the round: the higher, the later it was leased."""
     looked_at: float = 0.0
     """When it last answered, by the event loop's clock."""
+    rests_until: float = 0.0
+    """Not looked at before, by the event loop's clock."""
     given: bool = False
     """Its process is not ours: somebody else may use it as well."""
     leaving: bool = False
@@ -192,6 +205,10 @@ class HeldFiles:
         """Deletes the cache file."""
         with self.alone(name):
             self._files.drop_cache(name)
+
+    def in_use(self, name: str) -> bool:
+        """Says whether a process has the wallet open."""
+        return self._files.in_use(name)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:

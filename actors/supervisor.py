@@ -131,6 +131,8 @@ class RoleSupervisor(AsyncioActor):
         match message:
             case TakeSlot(seat=seat, granted=granted):
                 await self._take(seat, granted)
+            case GiveBack(leased=leased, other_wallet=True):
+                await self._quarantine(leased)
             case GiveBack(leased=leased, clean=clean):
                 self._background(self._take_back(leased, clean=clean))
             case AddSlot(slot=slot):
@@ -258,6 +260,17 @@ class RoleSupervisor(AsyncioActor):
         await rpc.aclose()
         await self._prepare(slot, hold, clean=False)
 
+    async def _quarantine(self, leased: LeasedSlot) -> None:
+        """Ends a process that somebody else uses as well; one that is not ours is left alone for a while."""
+        slot, hold = leased.slot, leased.hold
+        log.error("other_wallet_open", slot=slot.name)
+        if slot.given:
+            slot.rests_until = asyncio.get_running_loop().time() + self._limits.quarantine_s
+            self._drop(slot, hold, Ailment.OTHER_WALLET)
+            await leased.rpc.aclose()
+        else:
+            self._background(self._take_back(leased, clean=False))
+
     async def _release(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, primed: PrimedWallet | None) -> None:
         await rpc.aclose()
         if self._primer and primed:
@@ -311,7 +324,7 @@ class RoleSupervisor(AsyncioActor):
         for slot in self._slots:
             hold = slot.hold
             # One that is being given back is not renewed, and not lost either.
-            if hold and not hold.ended and not await self._renewed(hold) and slot.hold is hold and not hold.ended:
+            if hold and not hold.ended and not await hold.renew(self._leases) and slot.hold is hold and not hold.ended:
                 log.error("slot_lease_lost", slot=slot.name)
                 hold.end()
                 slot.hold = None
@@ -322,16 +335,6 @@ class RoleSupervisor(AsyncioActor):
         await self._serve()
         await self._mend()
         await self._prime()
-
-    async def _renewed(self, hold: Hold) -> bool:
-        since = asyncio.get_running_loop().time()
-        try:
-            renewed = await self._leases.renew(hold.lease)
-        except LogUnavailable:
-            return True  # not known; the hold is over by itself when its time is
-        if renewed:
-            hold.renewed(since=since)
-        return renewed
 
     async def _mend(self) -> None:
         """Cleans what nobody uses: slots never looked at, broken, silent, or left behind by whoever had them."""
@@ -357,18 +360,16 @@ class RoleSupervisor(AsyncioActor):
             rows, noted = await self._leases.held(), await primer.noted()
             self._primed = primed_slots(self._slots, rows, noted)
             for slot in self._slots.at_rest(rows):
-                if slot.name not in self._primed and not self._line and primer.begin():
-                    await self._lease_to_prime(primer, slot, rows[slot.name])
+                if slot.name in self._primed or self._line or not primer.begin():
+                    continue
+                begun = False
+                try:
+                    begun = await self._lease(slot, row=rows[slot.name], prime=True)
+                finally:
+                    if not begun:
+                        primer.end()
         except LogUnavailable:
             pass  # the next tick looks again
-
-    async def _lease_to_prime(self, primer: Primer, slot: Slot, row: LeaseRow) -> None:
-        begun = False
-        try:
-            begun = await self._lease(slot, row=row, prime=True)
-        finally:
-            if not begun:
-                primer.end()
 
     def _arm(self, *, sooner: bool = False) -> None:
         """Sets the next tick; `sooner` only where that is earlier than the one that is set."""

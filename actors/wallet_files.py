@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +16,8 @@ COPIES = "set-up-copies"
 class FolderFiles:
     """A folder of wallet files on this machine; implements `WalletFiles`.
 
-    Whoever restores first makes sure that no process has the wallet open: the lock lies on the old file and a copy
-    renamed over it escapes it (measured).
+    Files that a process has open are not put back or dropped: the lock lies on the old file, and a copy renamed over
+    it escapes it (measured).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,10 +48,11 @@ class FolderFiles:
         source = self._copies(name, label)
         if not self.saved(name, label=label):
             raise FileNotFoundError(f"no copy {label}")
-        self.drop_cache(name)
-        _copy(source / f"{name}.keys", self._keys(name))
-        if (source / name).exists():
-            _copy(source / name, self._cache(name))
+        with self._closed(name):
+            self._drop_cache(name)
+            _copy(source / f"{name}.keys", self._keys(name))
+            if (source / name).exists():
+                _copy(source / name, self._cache(name))
 
     def drop_saved(self, name: str) -> None:
         """Deletes every copy of the wallet."""
@@ -65,8 +66,16 @@ class FolderFiles:
 
     def drop_cache(self, name: str) -> None:
         """Deletes the cache file."""
-        self._cache(name).unlink(missing_ok=True)
-        _sync_folder(self._folder)
+        with self._closed(name):
+            self._drop_cache(name)
+
+    def in_use(self, name: str) -> bool:
+        """Says whether a process holds the lock of the wallet's keys file, as an open wallet does."""
+        try:
+            with self._closed(name):
+                return False
+        except WalletUnknown:
+            return True
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
@@ -75,10 +84,32 @@ class FolderFiles:
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            _lock(descriptor)
+            _lock(descriptor, fcntl.flock)
             yield
         finally:
             os.close(descriptor)
+
+    @contextmanager
+    def _closed(self, name: str) -> Iterator[None]:
+        """Holds the lock that a wallet process takes on the keys file it opens; raises `WalletUnknown` if one has it.
+
+        For the block no process can open the wallet either.
+        """
+        try:
+            descriptor = os.open(self._keys(name), os.O_RDWR)  # an exclusive record lock asks for it
+        except FileNotFoundError:
+            yield
+            return
+        try:
+            # The wallet's lock is a record lock (seen in /proc/locks, 0.18.0.0), which `flock` does not meet.
+            _lock(descriptor, fcntl.lockf)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _drop_cache(self, name: str) -> None:
+        self._cache(name).unlink(missing_ok=True)
+        _sync_folder(self._folder)
 
     def _keys(self, name: str) -> Path:
         return self._folder / f"{_checked(name)}.keys"
@@ -95,10 +126,10 @@ def _checked(name: str) -> str:
     return name
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, kind: Callable[[int, int], None]) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        kind(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # which of the two a record lock raises, systems differ
         raise WalletUnknown(method="files", reason="locked by another process") from None
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from actors.jsonrpc import ErrorAnswer, JsonRpc, NoAnswer
+from actors.jsonrpc import Access, ErrorAnswer, JsonRpc, NoAnswer
 from actors.ports import (
     Destination,
     KexResult,
@@ -64,10 +64,11 @@ class HttpWallet:
         user: str | None = None,
         password: str | None = None,
         limits_s: Mapping[str, float] = LIMITS_S,
+        access: Callable[[], Access] | None = None,
         observer: Observer | None = None,
         before_call: Callable[[], None] | None = None,
     ) -> None:
-        self._rpc = JsonRpc(url, user=user, password=password)
+        self._rpc = JsonRpc(url, user=user, password=password, access=access)
         self._limits_s, self._observer, self._before_call = limits_s, observer, before_call
 
     async def get_version(self) -> int:

@@ -35,6 +35,12 @@ class Nothing(Request, frozen=True, kw_only=True):
     """The body of a command that needs none: empty, or an empty object."""
 
 
+class DrainSlot(Request, frozen=True, kw_only=True):
+    """Which wallet slot is to leave."""
+
+    slot: Name
+
+
 class CreateEscrow(Request, frozen=True, kw_only=True):
     """A new order."""
 

@@ -22,7 +22,9 @@ app.command(audit_app)
 app.command(projections_app)
 secrets_app = App(name="secrets", help="The keys that sealed fields are sealed under.")
 escrow_app = App(name="escrow", help="What operators do with one escrow.")
+pool_app = App(name="pool", help="The wallet slots of a running node.")
 app.command(secrets_app)
+app.command(pool_app)
 app.command(escrow_app)
 
 # What a command needs is imported when it is called: `replay` starts without the HTTP server's modules.
@@ -210,6 +212,52 @@ def escrow_shred(escrow_id: str) -> int:
 
     configure_logs()
     return asyncio.run(run(_settings(), escrow_id))
+
+
+@pool_app.command(name="status")
+def pool_status(*, node: Annotated[str | None, Parameter(validator=_node_name)] = None, json: bool = False) -> int:
+    """Prints each slot's role, state and what is wrong with it; exits 1 when one cannot be used.
+
+    Parameters
+    ----------
+    node
+        The node to ask, where several run in the data folder.
+    json
+        One JSON object.
+    """
+    from service.commands.pool import status as run
+
+    return asyncio.run(run(_settings(), node=node, as_json=json, console=Console()))
+
+
+@pool_app.command(name="reload")
+def pool_reload(*, node: Annotated[str | None, Parameter(validator=_node_name)] = None) -> int:
+    """Has the service read MONERO_RPC_FILE again: new wallet processes come, missing ones leave, logins change.
+
+    Parameters
+    ----------
+    node
+        The node to ask, where several run in the data folder.
+    """
+    from service.commands.pool import reload as run
+
+    return asyncio.run(run(_settings(), node=node))
+
+
+@pool_app.command(name="drain")
+def pool_drain(slot: str, *, node: Annotated[str | None, Parameter(validator=_node_name)] = None) -> int:
+    """Lets a slot finish its lease and leave.
+
+    Parameters
+    ----------
+    slot
+        The slot, as `pool status` names it.
+    node
+        The node to ask, where several run in the data folder.
+    """
+    from service.commands.pool import drain as run
+
+    return asyncio.run(run(_settings(), slot, node=node))
 
 
 def main() -> None:

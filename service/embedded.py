@@ -282,7 +282,10 @@ async def embedded_world(settings: Settings, *, on_wallet_call: Observer | None 
         stack.push_async_callback(world.stop)
         if settings.database_url is None:
             await world.start_postgres()
-        await world.start_chain_and_slots()
+        if settings.slots_given:
+            world.daemon_url, world.slots_per_role = settings.monero_daemon_urls[0], 0
+        else:
+            await world.start_chain_and_slots()
         keeping = asyncio.get_running_loop().create_task(world.keep_alive())
         stack.push_async_callback(_cancelled, keeping)
         stack.enter_context(world.open_to_nodes())

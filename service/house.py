@@ -8,6 +8,7 @@ from eventstore.opening import Store
 from projections.asking import ReadModels
 from projections.runner import Runner
 from service.settings import Settings
+from service.slot_pool import SlotPool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,5 +21,7 @@ class House:
     desk: Desk
     models: ReadModels
     runner: Runner
+    pool: SlotPool | None = None
+    """The node's wallet slots; None where there are none."""
     problems: list[str] = field(default_factory=list)
     """What an operator must look at, newest last (parked escrows, quarantined slots)."""

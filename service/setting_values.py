@@ -92,6 +92,13 @@ def urls(text: str) -> tuple[str, ...]:
     return entries
 
 
+def url(text: str) -> str:
+    """Reads one http(s) address with its port, without a login in it."""
+    if not _is_url(text) or not re.fullmatch(r".+:[0-9]{1,5}/?", text.partition("://")[2]):
+        raise BadValue("expected an http:// or https:// address with its port, without a login or a path in it")
+    return text
+
+
 def seconds_four(text: str) -> tuple[int, int, int, int]:
     """Reads four rising numbers of seconds."""
     if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9}){3}", text):
@@ -119,6 +126,7 @@ def seat_kinds(text: str) -> dict[Role, SeatKind]:
 def _is_url(entry: str) -> bool:
     try:
         parts = urlsplit(entry)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        in_range = parts.port is None or parts.port > 0  # reading it raises where it is not
+        return in_range and parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
     except ValueError:
         return False

@@ -54,6 +54,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     monero_rpc_urls: tuple[str, ...] = ()
     monero_rpc_user: str | None = None
     monero_rpc_password: str | None = None
+    monero_rpc_wallet_dir: Path | None = None
+    """For `monero_rpc_urls`: the folder that holds those of the wallets, `buyer`, `vendor` and `arbiter`."""
+    monero_rpc_file: Path | None = None
+    """Instead of `monero_rpc_urls`: a JSON file with address, login, certificate and folder of each."""
     monero_daemon_urls: tuple[str, ...] = ()
     pool_min: int = 3
     pool_max: int = 30
@@ -103,6 +107,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a node that stands still keeps others from a wallet slot."""
     seat_lease_s: int = 30
     """How long it keeps others from a seat's turns."""
+    slot_call_max_s: int = 300
+    """How long a call to a wallet process that is not ours may take; it rests as long when its holder was lost."""
     node_lease_s: int = 15
     """How long its name is refused to a node in another folder."""
     stream_sockets_max: int = 2_000
@@ -120,6 +126,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def policy(self) -> Policy:
         """Returns what is written into each new escrow: the figures by which it will be judged for ever."""
         return self.figures
+
+    @property
+    def slots_given(self) -> bool:
+        """Whether the wallet processes are somebody else's."""
+        return bool(self.monero_rpc_urls) or self.monero_rpc_file is not None
 
     def seat_kinds(self) -> frozenset[SeatKind]:
         """Names the kinds of seats that somebody could take today: hosted ones, where they are allowed."""
@@ -166,6 +177,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "secrets_retention_days": (30, 36_500),
     "slot_lease_s": (1, 3_600),
     "seat_lease_s": (1, 3_600),
+    "slot_call_max_s": (5, 3_600),
     "node_lease_s": (1, 3_600),
     "stream_sockets_max": (1, 100_000),
     "stream_user_sockets_max": (1, 100_000),
@@ -226,6 +238,8 @@ def _with_words(read: _Reader) -> Settings:
         monero_rpc_urls=read("MONERO_RPC_URLS", v.urls, ()),
         monero_rpc_user=read("MONERO_RPC_USER", str, None),
         monero_rpc_password=read("MONERO_RPC_PASSWORD", str, None),
+        monero_rpc_wallet_dir=read("MONERO_RPC_WALLET_DIR", Path, None),
+        monero_rpc_file=read("MONERO_RPC_FILE", Path, None),
         monero_daemon_urls=read("MONERO_DAEMON_URLS", v.urls, ()),
         encryption_key=read("ENCRYPTION_KEY", v.hex_bytes, None),
         encryption_key_old=read("ENCRYPTION_KEY_OLD", v.hex_keys, ()),
@@ -287,9 +301,24 @@ def _contradictions(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         yield "ARBITER_USER_ID: expected one user in ARBITER_MODE single"
     if settings.monero_network == "mainnet" and not environ.get("ARBITER_USER_ID", "").strip():
         yield "ARBITER_USER_ID: expected on mainnet"
+    yield from _slot_contradictions(settings)
     if settings.pool_min > settings.pool_max:
         yield "POOL_MIN: expected at most POOL_MAX"
     if settings.figures.funding_remind_s > settings.figures.funding_s:
         yield "FUNDING_REMIND_S: expected at most FUNDING_S"
     if environ.get("FEE_SETTLEMENT", "single").strip() not in ("", "single"):
         yield "FEE_SETTLEMENT: only single is possible in this version"
+
+
+def _slot_contradictions(settings: Settings) -> Iterator[str]:
+    if settings.monero_rpc_urls and settings.monero_rpc_file is not None:
+        yield "MONERO_RPC_FILE: expected it or MONERO_RPC_URLS, not both"
+    if settings.monero_rpc_urls and settings.monero_rpc_wallet_dir is None:
+        yield (
+            "MONERO_RPC_WALLET_DIR: expected beside MONERO_RPC_URLS; without the wallets' files a round of a set-up "
+            "whose answer is lost has no way back"
+        )
+    if settings.slots_given != bool(settings.monero_daemon_urls):
+        yield "MONERO_DAEMON_URLS: expected beside MONERO_RPC_URLS or MONERO_RPC_FILE, and only there"
+    if any(not entry.startswith("http://") for entry in settings.monero_daemon_urls[:1]):
+        yield "MONERO_DAEMON_URLS: expected http:// in this version"

@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from actors.ailments import Ailment
 from actors.directory import DirectoryCounts
 from actors.slot_status import SlotCounts
 from domain.roles import Role
@@ -157,19 +158,24 @@ class _Slots(Collector):
         self._slots = slots
 
     def collect(self) -> Iterator[Metric]:
-        counts = list(self._slots().values())
+        by_role = self._slots()
+        counts = list(by_role.values())
         yield GaugeMetricFamily("rpc_pool_total_slots", "Slots there are.", value=sum(each.total for each in counts))
         yield GaugeMetricFamily("rpc_pool_free_slots", "Slots that wait.", value=sum(each.free for each in counts))
         yield GaugeMetricFamily("rpc_pool_busy_slots", "Slots at work.", value=sum(each.busy for each in counts))
         primed = sum(each.primed for each in counts)
-        yield self._waits()
         yield GaugeMetricFamily("rpc_pool_primed_slots", "Free slots with a fresh wallet made and open.", value=primed)
-
-    def _waits(self) -> Metric:
         waits = SummaryMetricFamily("slot_wait_seconds", "How long seats waited for a slot.", labels=["role"])
-        for role, counts in self._slots().items():
-            waits.add_metric([role], counts.granted, counts.waited_s)
-        return waits
+        waiting = GaugeMetricFamily("slot_queue_length", "Seats that wait for a slot.", labels=["role"])
+        up = GaugeMetricFamily("rpc_slot_up", "Slots that can be used.", labels=["role"])
+        unusable = GaugeMetricFamily("rpc_slots_unusable", "Slots that cannot, and why.", labels=["role", "reason"])
+        for role, each in by_role.items():
+            waiting.add_metric([role], each.waiting)
+            waits.add_metric([role], each.granted, each.waited_s)
+            up.add_metric([role], each.total - sum(each.unusable.values()))
+            for reason in Ailment:
+                unusable.add_metric([role, reason], each.unusable.get(reason, 0))
+        yield from (waiting, waits, up, unusable)
 
 
 class _Actors(Collector):

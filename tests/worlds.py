@@ -32,8 +32,10 @@ from service.app import make_app
 from service.auth import Right, issue_token
 from service.house import House
 from service.settings import Arbiter, Settings
+from service.slot_pool import SlotPool
 from service.telemetry import Telemetry
 from tests.given import ADDRESS, AMOUNT, ARBITER, BUYER, NETWORK_FEE, USERS, VENDOR
+from tests.patience import PATIENT
 
 HASH = "ab" * 32
 PAYOUT_HASH = TxHash("cd" * 32)
@@ -241,7 +243,9 @@ def deposit(*, amount: int = AMOUNT) -> SeenOutput:
 
 
 @asynccontextmanager
-async def house_world(*, store: Store | None = None, **settings: Any) -> AsyncIterator[World]:
+async def house_world(
+    *, store: Store | None = None, pool: SlotPool | None = None, **settings: Any
+) -> AsyncIterator[World]:
     """Opens the API over a store (memory by default) for as long as the block lasts."""
     issuer = Ed25519PrivateKey.generate()
     public = issuer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -258,10 +262,11 @@ async def house_world(*, store: Store | None = None, **settings: Any) -> AsyncIt
         clock=clock,
         on_parked=lambda _, failure: print("parked", failure),
     )
-    tables, rows = open_models(store)
+    tables, rows = open_models(store, limits=PATIENT)
     runner = Runner(store.log, tables)
     models = ReadModels(store.log, rows, runner)
-    house = House(settings=chosen, store=store, clock=clock, desk=Desk(directory), models=models, runner=runner)
+    desk = Desk(directory)
+    house = House(settings=chosen, store=store, clock=clock, desk=desk, models=models, runner=runner, pool=pool)
     telemetry = Telemetry()
     telemetry.watch(house, actors=directory.counts)
     await runner.catch_up()

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 import msgspec
 
+from actors.ports import WalletUnknown
 from domain.ids import KeyImage, OneTimeKey, TxHash
 from domain.money import Atomic
 
@@ -76,6 +77,10 @@ class SimFolder:
         """Lets go of everything a process holds, as its end does."""
         self._holders = {name: each for name, each in self._holders.items() if each is not holder}
 
+    def locked(self, name: str) -> bool:
+        """Says whether a process has the wallet open."""
+        return name in self._holders
+
     def replaced(self, name: str) -> None:
         """Forgets the lock: it lies on the old inode, which is why a wallet in use is never replaced."""
         self._holders.pop(name, None)
@@ -102,8 +107,8 @@ class SimFiles:
     def restore(self, name: str, *, label: str) -> None:
         """Puts the copy in place of the wallet's files."""
         keys, cache = self._folder.copies[(name, label)]
-        self._folder.keys[name] = keys
         self.drop_cache(name)
+        self._folder.keys[name] = keys
         if cache is not None:
             self._folder.caches[name] = cache
         self._folder.replaced(name)
@@ -120,7 +125,13 @@ class SimFiles:
 
     def drop_cache(self, name: str) -> None:
         """Deletes the cache file."""
+        if self._folder.locked(name):
+            raise WalletUnknown(method="files", reason="locked by another process")
         self._folder.caches.pop(name, None)
+
+    def in_use(self, name: str) -> bool:
+        """Says whether a process has the wallet open."""
+        return self._folder.locked(name)
 
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Locks nothing: a change in memory is whole before anybody else runs."""

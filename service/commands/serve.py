@@ -40,6 +40,7 @@ from service.embedded import (
     shared_slots,
     write_whole,
 )
+from service.given_slots import GivenSlot, GivenSlotsWrong, given_slots, slot_of
 from service.heads import HeadMetrics, kept_heads
 from service.heads_file import HeadsUnreadable, heads_path
 from service.house import House
@@ -48,6 +49,7 @@ from service.logs import configure_logs
 from service.node import Node, NodeLimits
 from service.presence import NameTaken, present
 from service.settings import Settings
+from service.slot_pool import SlotPool
 from service.telemetry import Telemetry
 
 RUN_FILE = "service.json"
@@ -81,6 +83,7 @@ async def serve(settings: Settings, *, console: Console, node: str | None = None
 async def _until_told(settings: Settings, console: Console, node: str | None) -> None:
     configure_logs()
     refuse_unsupported(settings)
+    given_slots(settings)  # said before anything is started
     home, stop, lost = node_home(settings.thirdkey_home, node), told_to_stop(), asyncio.Event()
 
     def name_is_lost() -> None:
@@ -114,7 +117,7 @@ class SettingsUnsupported(Exception):
 CANNOT_SERVE = (
     *(FolderInUse, SettingsUnsupported, KeyFileWrong, ProgramFailed, EmbeddedFailed, LogUnavailable, StoreUnsafe),
     *(DatabaseNewer, MigrationChanged, PartitionsFixed, RolesMissing, asyncpg.PostgresError, asyncpg.InterfaceError),
-    *(SealBroken, NoWorld, NameTaken, HeadsUnreadable),
+    *(SealBroken, NoWorld, NameTaken, HeadsUnreadable, GivenSlotsWrong),
     OSError,  # a port in use, a database that is not there
 )
 """What an operator can mend; anything else shows where it came from."""
@@ -124,10 +127,6 @@ def refuse_unsupported(settings: Settings) -> None:
     """Refuses what is not built yet, rather than doing something else; raises `SettingsUnsupported`."""
     if settings.monero_network != "regtest":
         raise SettingsUnsupported("this version serves a private chain only (MONERO_NETWORK=regtest)")
-    if settings.monero_rpc_urls or settings.monero_daemon_urls:
-        raise SettingsUnsupported(
-            "this version runs its own wallets and chain; unset MONERO_RPC_URLS, MONERO_DAEMON_URLS"
-        )
 
 
 @asynccontextmanager
@@ -151,10 +150,24 @@ async def running(
             on_lost=on_name_lost,
         )
         await stack.enter_async_context(here)
-        slots = shared_slots(home, world, observer=telemetry.observe_wallet_call)
+        given = [(each, _slot(settings, each, telemetry)) for each in given_slots(settings)]
+        own = shared_slots(home, world, observer=telemetry.observe_wallet_call)
+        slots = [slot for _, slot in given] or own
         built = await _node(stack, settings, store=store, slots=slots, daemon_url=world.daemon_url)
+        pool = SlotPool(
+            built.supervisors,
+            given,
+            read=(lambda: given_slots(settings)) if given else None,
+            make=lambda each: _slot(settings, each, telemetry),
+        )
         heads = heads_path(settings, home=node_home(home, node))
-        yield await doors(stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url, heads_file=heads)
+        yield await doors(
+            stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url, heads_file=heads, pool=pool
+        )
+
+
+def _slot(settings: Settings, given: GivenSlot, telemetry: Telemetry) -> Slot:
+    return slot_of(given, call_max_s=settings.slot_call_max_s, observer=telemetry.observe_wallet_call)
 
 
 async def _world(stack: AsyncExitStack, settings: Settings, *, node: str | None) -> JoinedWorld:
@@ -202,7 +215,10 @@ def node_limits(settings: Settings) -> NodeLimits:
     usual = SupervisorLimits()
     return NodeLimits(
         supervisor=SupervisorLimits(
-            slot_lease_s=slot_s, renew_s=slot_s / 4, recheck_s=min(usual.recheck_s, slot_s / 4)
+            slot_lease_s=slot_s,
+            renew_s=slot_s / 4,
+            recheck_s=min(usual.recheck_s, slot_s / 4),
+            quarantine_s=settings.slot_call_max_s,
         ),
         finder=FinderLimits(seat_lease_s=seat_s, renew_s=seat_s / 4),
         watch_poll_s=REGTEST_POLL_S,
@@ -217,6 +233,7 @@ async def doors(
     telemetry: Telemetry,
     daemon: str,
     heads_file: Path | None = None,
+    pool: SlotPool | None = None,
 ) -> Running:
     """Opens the API and the metrics over a node for as long as the stack lasts; without a heads file it signs none."""
     house = House(
@@ -226,6 +243,7 @@ async def doors(
         desk=node.desk,
         models=node.models,
         runner=node.runner,
+        pool=pool,
         problems=node.problems,
     )
     metrics = await telemetry.serve(

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from service.commands.serve import CANNOT_SERVE, refuse_unsupported, told_to_stop
 from service.embedded import embedded_world, folder_lock
+from service.given_slots import given_slots
 from service.logs import configure_logs
 from service.settings import Settings
 
@@ -15,6 +16,7 @@ async def world(settings: Settings, *, console: Console) -> int:
     configure_logs()
     try:
         refuse_unsupported(settings)
+        given_slots(settings)
         stop = told_to_stop()
         with folder_lock(settings.thirdkey_home):
             async with embedded_world(settings) as running:

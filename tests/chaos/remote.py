@@ -54,6 +54,9 @@ class RemoteFiles:
     def drop_cache(self, name: str) -> None:
         self._ask("drop_cache", name=name)
 
+    def in_use(self, name: str) -> bool:
+        return bool(self._ask("in_use", name=name))
+
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Locks a wallet's files as a folder on this machine does."""
         return FolderFiles(self.locks).alone(name) if self.locks else nullcontext()

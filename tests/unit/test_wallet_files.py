@@ -1,7 +1,11 @@
 """Copies of wallet files: whole or not there."""
 
+import subprocess
+import sys
+
 import pytest
 
+from actors.ports import WalletUnknown
 from actors.wallet_files import FolderFiles
 
 
@@ -64,3 +68,22 @@ def test_copies_are_for_our_eyes_alone(files, tmp_path):
 def test_a_name_cannot_lead_out_of_the_folder(files, name):
     with pytest.raises(AssertionError):
         files.exists(name)
+
+
+HOLDER = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+
+
+def test_files_of_a_wallet_that_a_process_has_open_are_neither_put_back_nor_dropped(files, tmp_path):
+    files.save("w", label="one")
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "w.keys")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin and holder.stdout
+        holder.stdout.readline()
+        assert files.in_use("w")
+        for change in (lambda: files.restore("w", label="one"), lambda: files.drop_cache("w")):
+            with pytest.raises(WalletUnknown, match="locked"):
+                change()
+        assert (tmp_path / "w").exists()
+        holder.communicate(b"\n", timeout=60)
+    assert not files.in_use("w")
+    files.restore("w", label="one")

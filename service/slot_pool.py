@@ -1,0 +1,97 @@
+"""The slots of one node as operators see and change them while it runs."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+import structlog
+
+from actors.given_slot import GivenHost
+from actors.slot_status import SlotStatus
+from actors.slots import Slot
+from actors.supervisor import AddSlot, DrainSlot, RoleSupervisor
+from domain.roles import Role
+from service.given_slots import GivenSlot
+
+log = structlog.get_logger(__name__)
+
+ASK_S = 10.0
+CHANGES_ROLE = "{} to change their role, or their folder, once they have left: reload again then"
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reload changed."""
+
+    added: int
+    removed: int
+    message: str
+
+
+class SlotPool:
+    """All slots of a node. `read` says which processes are configured now; None for a node that runs its own."""
+
+    def __init__(
+        self,
+        supervisors: Mapping[Role, RoleSupervisor],
+        given: Iterable[tuple[GivenSlot, Slot]] = (),
+        *,
+        read: Callable[[], Sequence[GivenSlot]] | None = None,
+        make: Callable[[GivenSlot], Slot],
+    ) -> None:
+        self._supervisors, self._read, self._make = supervisors, read, make
+        self._given = {slot.name: (about, slot) for about, slot in given}
+
+    def status(self) -> tuple[SlotStatus, ...]:
+        """Describes every slot, by role."""
+        return tuple(status for supervisor in self._supervisors.values() for status in supervisor.status())
+
+    async def drain(self, name: str) -> bool:
+        """Lets a slot finish its lease and leave; False when there is none of that name."""
+        answers = [
+            await supervisor.actor_ref.ask(DrainSlot(name=name), timeout_s=ASK_S)
+            for supervisor in self._supervisors.values()
+        ]
+        if any(answers):
+            log.info("slot_drained", slot=name)
+        return any(answers)
+
+    async def reload(self) -> Reloaded:
+        """Takes over what is configured now; raises `GivenSlotsWrong` and changes nothing when that cannot be used."""
+        if self._read is None:
+            return Reloaded(added=0, removed=0, message="this node runs its own wallet processes: nothing to re-read")
+        wanted, known = {each.name: each for each in self._read()}, self._known()
+        added, later = 0, 0
+        removed = [name for name, status in known.items() if name not in wanted and status.state != "draining"]
+        for name in removed:
+            await self.drain(name)
+        for name, given in wanted.items():
+            if name in known and not self._same(given):
+                later += 1
+                await self.drain(name)
+            else:
+                added += await self._take_over(given, known.get(name))
+        log.info("slots_reloaded", added=added, removed=len(removed), later=later)
+        return Reloaded(added=added, removed=len(removed), message=_message(added, len(removed), later))
+
+    def _known(self) -> dict[str, SlotStatus]:
+        return {status.name: status for status in self.status()}
+
+    def _same(self, given: GivenSlot) -> bool:
+        """Whether a slot is still the same role's, in the same folder: else it has to leave before it comes again."""
+        about, _ = self._given[given.name]
+        return (about.role, about.wallet_dir) == (given.role, given.wallet_dir)
+
+    async def _take_over(self, given: GivenSlot, status: SlotStatus | None) -> bool:
+        """Adds a slot, or has the one there is use its present login from its next connection on."""
+        slot = self._given[given.name][1] if status else self._make(given)
+        assert isinstance(slot.host, GivenHost)
+        slot.host.access = given.access
+        self._given[given.name] = (given, slot)
+        if status is not None and status.state != "draining":
+            return False
+        await self._supervisors[given.role].actor_ref.ask(AddSlot(slot=slot), timeout_s=ASK_S)
+        return True
+
+
+def _message(added: int, removed: int, later: int) -> str:
+    said = f"{added} added, {removed} to leave once they are given back"
+    return f"{said}, {CHANGES_ROLE.format(later)}" if later else said

@@ -1,0 +1,98 @@
+"""Whoever runs a slot's process: the same claims for processes of our own and for those that are not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from actors.ailments import SlotUnusable
+from actors.escrow import LostLease
+from actors.given_slot import GivenHost
+from actors.jsonrpc import Access
+from actors.ports import WalletFault
+from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
+from actors.slots import SlotHost
+from service.slot_programs import SlotFolders, SlotPrograms
+from tests.wallet_fixtures import REAL, fault_of_call
+from tests.wallet_server import served
+
+
+def nothing() -> None:
+    pass
+
+
+@asynccontextmanager
+async def given_host() -> AsyncIterator[SlotHost]:
+    folder = SimFolder()
+    async with served(SimWallet(chain=SimChain(), folder=folder)) as server:
+        yield GivenHost(server.url, access=Access(), files=SimFiles(folder))
+
+
+def own_programs(tmp_path: Path) -> SlotPrograms:
+    folders = SlotFolders(
+        programs=tmp_path / "run",
+        wallets=tmp_path / "wallets",
+        name="buyer-0",
+        network="regtest",
+        daemon_address="127.0.0.1:1",
+    )
+    return SlotPrograms(folders)
+
+
+@asynccontextmanager
+async def own_host(tmp_path: Path) -> AsyncIterator[SlotHost]:
+    host = own_programs(tmp_path)
+    try:
+        yield host
+    finally:
+        await host.stop()
+
+
+@pytest.fixture(params=["given", REAL])
+async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SlotHost]:
+    made = own_host(tmp_path) if request.param == "real" else given_host()
+    async with made as host:
+        yield host
+
+
+async def test_who_takes_over_finds_nothing_open_and_what_was_open_saved(host: SlotHost) -> None:
+    first = await host.reach(fence=1, clean=True, before_call=nothing)
+    await first.create_wallet("w", password="pw")
+    second = await host.reach(fence=2, clean=False, before_call=nothing)
+    assert await fault_of_call(second.get_address()) is WalletFault.NO_WALLET_OPEN
+    await second.open_wallet("w", password="pw")
+    await asyncio.gather(first.aclose(), second.aclose())
+
+
+async def test_a_slot_given_back_closed_is_used_as_it_is(host: SlotHost) -> None:
+    first = await host.reach(fence=1, clean=True, before_call=nothing)
+    await first.create_wallet("w", password="pw")
+    await first.close_wallet()
+    second = await host.reach(fence=2, clean=True, before_call=nothing)
+    assert await fault_of_call(second.get_address()) is WalletFault.NO_WALLET_OPEN
+    await asyncio.gather(first.aclose(), second.aclose())
+
+
+async def test_who_lost_the_lease_calls_nothing(host: SlotHost) -> None:
+    def lost() -> None:
+        raise LostLease
+
+    client = await host.reach(fence=1, clean=True, before_call=lost)
+    with pytest.raises(LostLease):
+        await client.store()
+    await client.aclose()
+
+
+async def test_a_program_that_is_ended_and_cannot_start_again_says_that_nothing_of_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "monero-wallet-rpc").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "monero-wallet-rpc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    with pytest.raises(SlotUnusable, match="not_started") as caught:
+        await own_programs(tmp_path).reach(fence=1, clean=False, before_call=nothing)
+    assert caught.value.ended
