@@ -17,6 +17,8 @@ from service.settings import Settings
 
 POSTGRES = "pg"
 """Where the embedded database lies in the data folder."""
+CONNECTIONS = 2
+"""A comparison holds a snapshot on one while it reads the log on the other."""
 
 
 class NoLog(Exception):
@@ -32,6 +34,8 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str
     """Of this process alone: it never takes back the lease of a service."""
     pool: Pool
+    dsn: str
+    """For another process that reads along; it may hold a password."""
 
 
 @asynccontextmanager
@@ -45,14 +49,19 @@ async def reading(settings: Settings) -> AsyncIterator[EventLog]:
 
 
 @asynccontextmanager
-async def reading_heads(settings: Settings, *, connections: int = 1) -> AsyncIterator[Read]:
+async def reading_heads(settings: Settings, *, connections: int = CONNECTIONS) -> AsyncIterator[Read]:
     """Opens a log with its signed heads, on so many connections at most; raises as `reading` does."""
     async with AsyncExitStack() as stack:
         dsn = await database(stack, settings)
-        limits = LogLimits()
-        # Two: a comparison holds a snapshot on one while it reads the log on the other.
-        pool = await open_pool(dsn, size=2, limits=limits)
-        stack.push_async_callback(pool.close)
+        yield await stack.enter_async_context(reading_at(dsn, connections=connections))
+
+
+@asynccontextmanager
+async def reading_at(dsn: str, *, connections: int = CONNECTIONS) -> AsyncIterator[Read]:
+    """Opens the log of one database, as `reading_heads` does; raises `NoLog`, `LogUnavailable`."""
+    limits = LogLimits()
+    pool = await open_pool(dsn, size=connections, limits=limits)
+    try:
         heads = PostgresHeads(pool, limits=limits)
         partitions = await _partitions(PostgresLog(append_pool=pool, pool=pool, partitions=1, limits=limits), heads)
         yield Read(
@@ -61,7 +70,10 @@ async def reading_heads(settings: Settings, *, connections: int = 1) -> AsyncIte
             duty_leases=PostgresLeases(pool, table=LeaseTable.DUTIES, partitions=partitions, limits=limits),
             node_id=f"audit-{secrets.token_hex(8)}",
             pool=pool,
+            dsn=dsn,
         )
+    finally:
+        await pool.close()
 
 
 async def database(stack: AsyncExitStack, settings: Settings) -> str:
