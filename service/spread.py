@@ -38,15 +38,19 @@ async def spread(here: Take, program: Program, *, partitions: int, processes: in
     early.
     """
     left = iter(range(partitions))
-    others = [asyncio.create_task(_there(program, left, told)) for _ in range(processes - 1)]
     own = asyncio.create_task(_here(here, left))
+    others = [asyncio.create_task(_there(program, left, told)) for _ in range(processes - 1)]
+    tasks = [own, *others]
     try:
-        await asyncio.gather(own, *others)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in filter(asyncio.Task.done, tasks):
+            task.result()
         return [other.result() for other in others]
     finally:
-        for task in (own, *others):
+        # Each is cancelled once: a second time would break off what ends its process. `gather` does that.
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(own, *others, return_exceptions=True)
+        await asyncio.wait(tasks)
 
 
 async def _here(take: Take, left: Iterator[int]) -> None:
