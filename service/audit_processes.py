@@ -10,7 +10,7 @@ import msgspec
 from service import spread
 from service.audit import FINDINGS_KEPT, Checker, HeadSources, Progress, Verified, counted
 from service.head_checks import Outside
-from service.reading import Read, reading_at
+from service.read_log import Read, reading_at
 
 EVENTS_A_PROCESS = 50_000
 """A process starts in about 0.3 s, in which another one checks 20,000 events: fewer are not worth it."""
@@ -26,19 +26,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def verify_together(
-    read: Read, heads: HeadSources, *, processes: int | None = None, progress: Progress | None = None
+    read: Read, heads: HeadSources, *, dsn: str, processes: int | None = None, progress: Progress | None = None
 ) -> Verified:
     """Checks a log as `verify` does, with a process for each core where the log is large enough, or with so many.
 
-    Raises `LogUnavailable`, `ProcessFailed`.
+    `dsn` is where the others read it. Raises `LogUnavailable`, `ProcessFailed`.
     """
     ends = await read.log.heads()
     events, partitions = sum(end.position for end in ends), len(ends)
     told = counted(progress, total=events)
     checker = Checker(read.log, heads, told)
     program = spread.Program(
-        command=(sys.executable, "-m", __spec__.name),
-        job=msgspec.json.encode(Job(dsn=read.dsn, outside=heads.outside, trusted=heads.trusted)),
+        command=(sys.executable, "-m", __name__),
+        job=msgspec.json.encode(Job(dsn=dsn, outside=heads.outside, trusted=heads.trusted)),
     )
     number = min(partitions, PROCESSES_MAX, processes or processes_for(events))
     results = await spread.spread(checker.partition, program, partitions=partitions, processes=number, told=told)

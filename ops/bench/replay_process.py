@@ -2,8 +2,8 @@
 
 import asyncio
 
-from ops.bench.replays import verified_partition
-from service.reading import reading_at
+from ops.bench.verified import verified_partition
+from service.read_log import reading_at
 from service.spread import answer, job, take_all, tell
 
 

@@ -10,19 +10,18 @@ import msgspec
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
-from domain.evolve import evolve, fold
+from domain.evolve import fold
 from domain.states import Escrow
 from eventstore.api import EventLog, Recorded
-from eventstore.chain import GENESIS, verify_chain
 from eventstore.opening import Store
 from ops.bench.life import whole_life
+from ops.bench.verified import PAGE, verified_partition
 from projections.models import MODELS
 from projections.opening import open_models
 from projections.rebuild import rebuild
 from schemas.codec import decode
 from service.spread import Program, spread
 
-PAGE = 1000
 _BARE = """
 select position, type, schema_version, body from events
 where partition = $1 and position > $2 order by position limit $3
@@ -32,19 +31,6 @@ where partition = $1 and position > $2 order by position limit $3
 async def verified_replay(log: EventLog) -> int:
     """Reads every partition, checks its chain to the head, decodes and folds every stream; returns the events."""
     return sum([await verified_partition(log, partition) for partition in range(log.partitions)])
-
-
-async def verified_partition(log: EventLog, partition: int) -> int:
-    """Reads one partition, checks its chain to the head, decodes and folds its streams; returns the events."""
-    states: dict[str, Escrow] = {}
-    chain, position = GENESIS, 0
-    while page := await log.read_partition(partition, after_position=position, limit=PAGE):
-        chain, position = verify_chain(chain, page), page[-1].position
-        for each in page:
-            states[each.stream_id] = evolve(states.get(each.stream_id), _decoded(each))
-    head = next(head for head in await log.heads() if head.partition == partition)
-    assert (position, chain) == (head.position, head.chain), "the chain does not end at the head"
-    return position
 
 
 async def verified_together(log: EventLog, *, dsn: str, processes: int) -> int:

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,8 @@ from service.head_checks import Outside
 from service.head_signer import HeadSigner
 from service.heads_file import HeadsUnreadable, own_heads_files, read_heads
 from service.keys import KeyFileWrong, has_head_key, head_key, known_head_keys
-from service.reading import NoLog, Read, reading_heads
+from service.read_log import NoLog, Read, reading_at
+from service.reading import database, reading_heads
 from service.replay import story
 from service.settings import Settings
 from service.spread import ProcessFailed
@@ -54,10 +56,12 @@ async def verify(
     try:
         outside = _outside(*([heads] if heads else own_heads_files(settings)))
         trusted, trust = _trust(settings, keys)
-        async with reading_heads(settings) as read:
+        async with AsyncExitStack() as stack:
+            dsn = await database(stack, settings)
+            read = await stack.enter_async_context(reading_at(dsn))
             sources = HeadSources(stored=read.heads, outside=outside, trusted=trusted)
             checked = _progress("events checked")
-            verified = await verify_together(read, sources, processes=processes, progress=checked)
+            verified = await verify_together(read, sources, dsn=dsn, processes=processes, progress=checked)
             models, _ = on_pool(read.pool, partitions=read.log.partitions, limits=LogLimits())
             differ = await differences(read.log, models, told=_progress("events folded"))
     except _WRONG as wrong:

@@ -16,7 +16,7 @@ from ops.bench.life import fill
 from service.audit import FINDINGS_KEPT, HeadSources, Verified, verify
 from service.audit_processes import EVENTS_A_PROCESS, processes_for, together, verify_together
 from service.head_checks import Outside
-from service.reading import Read, reading_at
+from service.read_log import Read, reading_at
 from tests.bundle_world import KEY_ID
 
 PARTITIONS = 4
@@ -71,23 +71,26 @@ def elsewhere(read: Read) -> HeadSources:
     return HeadSources(stored=read.heads, outside=Outside(name="heads.jsonl", heads=heads), trusted=frozenset({KEY_ID}))
 
 
-async def test_several_processes_find_what_one_finds(read: Read) -> None:
+async def test_several_processes_find_what_one_finds(read: Read, postgres_dsn: str) -> None:
     for statements in ((), TAMPERED):
-        await tamper(read.dsn, *statements)
+        await tamper(postgres_dsn, *statements)
         alone = await verify(read.log, heads=elsewhere(read))
         assert alone.count > FINDINGS_KEPT, "the first of them are kept, whoever found them"
         for processes in (1, 2, PARTITIONS + 1):
             seen: dict[int, int] = {}  # how many of how many
-            told = await verify_together(read, elsewhere(read), processes=processes, progress=seen.__setitem__)
+            told = await verify_together(
+                read, elsewhere(read), dsn=postgres_dsn, processes=processes, progress=seen.__setitem__
+            )
             assert told == alone
             assert max(seen) == alone.events
 
 
-async def test_the_command_says_the_same_with_several_processes(read: Read, tmp_path: Path) -> None:
-    one, two = [await run(read.dsn, tmp_path, "--processes", processes) for processes in ("1", "2")]
+@pytest.mark.usefixtures("read")
+async def test_the_command_says_the_same_with_several_processes(postgres_dsn: str, tmp_path: Path) -> None:
+    one, two = [await run(postgres_dsn, tmp_path, "--processes", processes) for processes in ("1", "2")]
     assert one == two
     assert f"{EVENTS // 43 * 43 + 43} events" in one[1]
-    code, out, err = await run(read.dsn, tmp_path, "--processes", "0")
+    code, out, err = await run(postgres_dsn, tmp_path, "--processes", "0")
     assert (code, "at least 1" in out + err) == (2, True)
 
 
