@@ -143,10 +143,9 @@ from log_heads h
 where h.partition = $1;
 
 -- name: read_stream
--- One stream in order of version. `date_part` gives a double, which holds microseconds exactly for centuries: a quarter
--- of the price of `extract`, which gives a numeric.
+-- One stream in order of version.
 select partition, position, stream_id, version, type, schema_version, command_id, occurred_at,
-    (date_part('epoch', recorded_at) * 1000000)::bigint as recorded_at, meta, body, salt, leaf, chain
+    (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at, meta, body, salt, leaf, chain
 from events
 where partition = $1 and stream_id = $2 and version > $3
 order by version
@@ -159,7 +158,7 @@ select e.*
 from unnest($2::text[]) as stream (id)
 cross join lateral (
     select partition, position, stream_id, version, type, schema_version, command_id, occurred_at,
-        (date_part('epoch', recorded_at) * 1000000)::bigint as recorded_at, meta, body, salt, leaf, chain
+        (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at, meta, body, salt, leaf, chain
     from events
     where partition = $1 and stream_id = stream.id and position > $3
     order by version
@@ -171,7 +170,7 @@ limit $4;
 -- name: read_partition
 -- One partition in order of position.
 select partition, position, stream_id, version, type, schema_version, command_id, occurred_at,
-    (date_part('epoch', recorded_at) * 1000000)::bigint as recorded_at, meta, body, salt, leaf, chain
+    (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at, meta, body, salt, leaf, chain
 from events
 where partition = $1 and position > $2
 order by position
