@@ -1,6 +1,5 @@
 """Checks a large log with several processes; started as a program, it is one of the others."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -78,4 +77,4 @@ async def _other() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_other())
+    spread.run_other(_other())

@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -112,6 +113,15 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The database does not answer, and how."""
 
 
+def run_other(work: Coroutine[Any, Any, None]) -> None:
+    """Runs what another process does; tells when the database does not answer."""
+    try:
+        asyncio.run(work)
+    except LogUnavailable as away:
+        _say(_Said(away=str(away)))
+        raise SystemExit(1) from None
+
+
 def job() -> bytes:
     """Reads what this process is told first."""
     return sys.stdin.buffer.readline()
@@ -124,14 +134,10 @@ def tell(events: int) -> None:
 
 async def take_all(take: Take) -> None:
     """Takes partitions from standard input until it ends, as it also does when the process at its other end is gone."""
-    try:
-        # Waiting blocks the loop: there is nothing else to do meanwhile.
-        while line := sys.stdin.buffer.readline():
-            await take(int(line))
-            _say(_Said(done=True))
-    except LogUnavailable as away:
-        _say(_Said(away=str(away)))
-        raise SystemExit(1) from None
+    # Waiting blocks the loop: there is nothing else to do meanwhile.
+    while line := sys.stdin.buffer.readline():
+        await take(int(line))
+        _say(_Said(done=True))
 
 
 def answer(result: object) -> None:

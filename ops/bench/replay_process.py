@@ -1,10 +1,8 @@
 """One of the other processes of a verified replay in `make bench-replay`: partitions come on standard input."""
 
-import asyncio
-
 from ops.bench.verified import verified_partition
 from service.read_log import reading_at
-from service.spread import answer, job, take_all, tell
+from service.spread import answer, job, run_other, take_all, tell
 
 
 async def main() -> None:
@@ -19,4 +17,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run_other(main())

@@ -28,13 +28,12 @@ spread.answer(taken)
 """
 ENDS_EARLY = "import sys; sys.stdin.readline(); sys.exit(7)"
 LOSES_THE_DATABASE = """
-import asyncio
 from eventstore.api import LogUnavailable
 from service import spread
-async def take(partition):
+async def work():
     raise LogUnavailable("gone")
 spread.job()
-asyncio.run(spread.take_all(take))
+spread.run_other(work())
 """
 NEVER_ENDS = """
 import os, pathlib, sys, time
