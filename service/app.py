@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api import commands, disputes, escrows, heads, recovery, secrets, stream
+from service.api import commands, disputes, escrows, heads, maintenance, recovery, secrets, stream
 from service.api.door import CORRELATION_HEADER, CREATOR, HOUSE, TOKENS, house_of
 from service.auth import TokenReader
 from service.creation import Creator
@@ -32,7 +32,7 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     app[TELEMETRY] = telemetry or Telemetry()
     _add_stream(app, house)
     heads.install(app, house)
-    for part in (escrows, commands, disputes, recovery, secrets, heads, stream):
+    for part in (escrows, commands, disputes, recovery, secrets, maintenance, heads, stream):
         app.router.add_routes(part.routes())
     return app
 

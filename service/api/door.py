@@ -59,6 +59,14 @@ def caller_of(request: web.Request) -> Caller:
     return request.app[TOKENS].read(request.headers.get("Authorization"), now_s=now(request) // 1_000_000)
 
 
+def admin_of(request: web.Request) -> Caller:
+    """Reads who asks, who must be an administrator; raises `Refusal`, and `TokenRefused` as `caller_of` does."""
+    caller = caller_of(request)
+    if Right.ADMIN not in caller.rights:
+        raise Refusal("right_missing", facts={"right": Right.ADMIN.value})
+    return caller
+
+
 # -- bodies --------------------------------------------------------------------------------------------------
 
 
