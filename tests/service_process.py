@@ -22,7 +22,7 @@ PRELOADED = [
     "tests.chaos.door_child",
     "tests.real.child",
 ]
-ENDED_S = 90.0
+ENDED_S = 300.0
 STDOUT, STDERR = 1, 2
 
 
