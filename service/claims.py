@@ -6,6 +6,7 @@ together race once.
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 
@@ -25,8 +26,8 @@ from schemas.limit_codec import decode_limit, encode_limit
 
 GROUP_MAX = 100
 """Claims in one append."""
-CLAIM_S = 10.0
-"""How long a group may lose against other nodes before its askers are told to come again."""
+CLAIM_S, ATTEMPTS_MIN = 10.0, 20
+"""How long, and how often at least, a group loses against other nodes before its askers are told to come again."""
 READ_PAGE = 1000
 FULL = frozenset({"limit_concurrency", "limit_volume", "order_live"})
 """Refusals that may be undone by what is held for escrows that are over."""
@@ -96,13 +97,15 @@ class Claims:
 
     async def _settle(self, stream: str, group: Sequence[Claim]) -> list[Refused | None]:
         give_up = time.monotonic() + CLAIM_S
-        while True:
+        for attempt in itertools.count(1):
             recorded = await self.read(stream)
             answers, decided = await self._decide(group, recorded)
             if not decided or await self._append(stream, decided, after=recorded):
                 return answers
-            if time.monotonic() > give_up:
-                raise LogBusy(stream)
+            # A node that stood still has not lost: it goes again, however late it is.
+            if attempt >= ATTEMPTS_MIN and time.monotonic() > give_up:
+                break
+        raise LogBusy(stream)
 
     async def _decide(
         self, group: Sequence[Claim], recorded: Sequence[Recorded]

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from eventstore.opening import open_store
+from tests.patience import PATIENT
 from tests.worlds import house_world
 
 PARTITIONS = 4
@@ -36,7 +37,9 @@ def run(orders: DoorOrders) -> None:
 async def _serve(orders: DoorOrders) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    store = await open_store(dsn=orders.dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id=orders.name)
+    store = await open_store(
+        dsn=orders.dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id=orders.name, limits=PATIENT
+    )
     async with house_world(store=store, issuer_public_key=orders.issuer, **orders.settings) as world:
         part = orders.url_file.with_suffix(".part")
         part.write_text(str(world.client.make_url("")))

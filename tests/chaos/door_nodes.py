@@ -17,10 +17,11 @@ from domain.ids import UserId
 from service.auth import Right, issue_token
 from tests.chaos.door_child import DoorOrders, run
 from tests.given import BUYER
+from tests.patience import PATIENCE_S
 from tests.service_process import start_process
 
 NAMES = ("north", "east", "west")
-LIMIT_S = 90.0
+LIMIT_S = 2 * PATIENCE_S
 LATER = frozenset({"busy", "unavailable"})
 """What a caller is told who shall ask again with the same key; anything else is an answer."""
 Answered = tuple[int, Any]

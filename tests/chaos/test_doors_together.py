@@ -14,6 +14,7 @@ from service.claims import event_of
 from tests.chaos.door_child import PARTITIONS
 from tests.chaos.door_nodes import LATER, Answered, Doors, doors_running
 from tests.given import BUYER, VENDOR
+from tests.patience import PATIENT
 
 BATCH = "/api/orders/batch-init-escrow"
 MODE = "/api/admin/maintenance-mode"
@@ -94,7 +95,9 @@ async def _maintenance_holds_on_every_node_at_once(doors: Doors) -> None:
 
 
 async def _at_no_moment_was_more_held(dsn: str) -> None:
-    store = await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="observer")
+    store = await open_store(
+        dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="observer", limits=PATIENT
+    )
     live = await _events(store.log, LIVE_STREAM)
     month = await _events(store.log, limits.month_stream(Micros(live[0].at)))
     await store.aclose()

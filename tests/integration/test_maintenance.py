@@ -10,6 +10,7 @@ from eventstore.memory import Fault, MemoryTables
 from eventstore.opening import Store, memory_store, open_store
 from service.auth import Right
 from tests.given import AMOUNT, BUYER, VENDOR
+from tests.patience import PATIENT
 from tests.worlds import World, house_world
 
 PATH = "/api/admin/maintenance-mode"
@@ -144,7 +145,7 @@ async def test_it_survives_a_restart(postgres_dsn: str) -> None:
 
 
 async def _store(dsn: str) -> Store:
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
 
 
 async def _set(world: World, body: dict[str, Any], *, key: str | None = None) -> Any:

@@ -3,8 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-import pytest
-
 from domain.ids import EscrowId, WalletId
 from domain.limits import WalletAssigned, wallet_stream
 from domain.roles import Role
@@ -12,14 +10,13 @@ from eventstore.opening import Store, open_store
 from service.claims import event_of
 from service.node import NodeLimits
 from tests.given import AMOUNT, BUYER, VENDOR
+from tests.patience import PATIENCE_S, PATIENT
 from tests.sim_world import SimWorld
 from tests.worlds import World, house_world
 
 ESCROWS = 20
-LONG_S = 240
 
 
-@pytest.mark.timeout(300)
 async def test_twenty_escrows_at_once_get_sixty_wallets_each_for_one_seat(postgres_dsn: str) -> None:
     sim = SimWorld(slots_per_role=3, limits=NodeLimits())
     async with AsyncExitStack() as stack:
@@ -28,7 +25,7 @@ async def test_twenty_escrows_at_once_get_sixty_wallets_each_for_one_seat(postgr
             stack.push_async_callback(store.aclose)
             await stack.enter_async_context(sim.running(store=store))
         doors = await _store(postgres_dsn, name="doors")
-        bounds = {"max_beta_volume_atomic": 10**18, "init_wait_s": LONG_S}
+        bounds = {"max_beta_volume_atomic": 10**18, "init_wait_s": round(PATIENCE_S)}
         world = await stack.enter_async_context(house_world(store=doors, **bounds))
         escrows = await _all_set_up(world)
         seated = {(each, role): wallet for each in escrows for role, wallet in (await _wallets(world, each)).items()}
@@ -45,7 +42,7 @@ async def _all_set_up(world: World) -> list[EscrowId]:
         {"order_id": f"o-{number}", "buyer_id": BUYER, "vendor_id": VENDOR, "amount": AMOUNT}
         for number in range(ESCROWS)
     ]
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(3 * PATIENCE_S):
         while True:
             status, answer = await world.ask("POST", "/api/orders/batch-init-escrow", {"orders": orders}, key="k")
             if status == 200 and answer["summary"]["successful"] == ESCROWS:
@@ -59,4 +56,4 @@ async def _wallets(world: World, escrow_id: EscrowId) -> dict[Role, WalletId]:
 
 
 async def _store(dsn: str, *, name: str) -> Store:
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id=name)
+    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id=name, limits=PATIENT)

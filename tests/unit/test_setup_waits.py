@@ -10,9 +10,10 @@ from eventstore.api import LogUnavailable, Recorded
 from eventstore.memory import MemoryLog, MemoryTables
 from eventstore.opening import Store, memory_store
 from service.setup_waits import SetupWaits
+from tests.patience import PATIENCE_S
 from tests.stream_world import append, created, escrow_id_of, noise
 
-LONG_S = 60
+LONG_S = 2 * PATIENCE_S
 
 
 def cancelled() -> e.Cancelled:
@@ -33,7 +34,7 @@ async def test_who_waits_hears_when_the_last_has_ended_and_not_before() -> None:
         assert not waiting.done()
         await append(store, escrow_id, 1, noise(), noise())
         await append(store, escrow_id, 3, cancelled())
-    async with asyncio.timeout(LONG_S / 2):
+    async with asyncio.timeout(PATIENCE_S):
         await waiting
 
 
@@ -42,7 +43,7 @@ async def test_who_comes_after_the_end_hears_it_at_once_though_others_have_read_
     waits, places = SetupWaits(store.log, waiting_max=99), await begun(store, 2)
     one, two = places
     early = asyncio.create_task(waits.ended(places, timeout_s=LONG_S))
-    async with asyncio.timeout(LONG_S / 2):
+    async with asyncio.timeout(PATIENCE_S):
         await append(store, one, 1, cancelled())
         await waits.ended({one: places[one]}, timeout_s=LONG_S)
         await waits.ended({one: places[one]}, timeout_s=LONG_S)
@@ -56,7 +57,7 @@ async def test_when_time_is_up_nobody_waits_any_longer_and_nothing_is_read() -> 
     waits = SetupWaits(store.log, waiting_max=2)
     for _ in range(3):  # more than may wait at once: each has made room for the next
         await waits.ended(await _one(store), timeout_s=0.01)
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(PATIENCE_S):
         while waits.reading:
             await asyncio.sleep(0.01)
 
@@ -64,7 +65,7 @@ async def test_when_time_is_up_nobody_waits_any_longer_and_nothing_is_read() -> 
 async def test_beyond_the_bound_nobody_waits() -> None:
     store = memory_store(partitions=4)
     waits = SetupWaits(store.log, waiting_max=4)
-    async with asyncio.timeout(LONG_S / 2):
+    async with asyncio.timeout(PATIENCE_S):
         await waits.ended(await begun(store, 5), timeout_s=LONG_S)
         await waits.ended({}, timeout_s=LONG_S)
 
@@ -74,7 +75,7 @@ async def test_a_log_that_did_not_answer_is_asked_again_though_nobody_wakes_the_
     store, flaky = memory_store(partitions=1, tables=tables), Flaky(tables)
     waits, places = SetupWaits(flaky, waiting_max=99), await begun(store, 1)
     await append(store, next(iter(places)), 1, cancelled())
-    async with asyncio.timeout(LONG_S / 2):
+    async with asyncio.timeout(PATIENCE_S):
         await waits.ended(places, timeout_s=LONG_S)
     assert flaky.failures == 0
 
@@ -96,7 +97,7 @@ async def test_once_stopped_everybody_goes() -> None:
     waits, places = SetupWaits(store.log, waiting_max=99), await begun(store, 3)
     waiting = asyncio.create_task(waits.ended(places, timeout_s=LONG_S))
     await asyncio.sleep(0)
-    async with asyncio.timeout(LONG_S / 2):
+    async with asyncio.timeout(PATIENCE_S):
         await waits.stop()
         await waiting
         await waits.ended(places, timeout_s=LONG_S)
