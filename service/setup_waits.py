@@ -39,13 +39,17 @@ class SetupWaits:
         """Whether somebody waits, so that the log is read."""
         return self._reader is not None and not self._reader.done()
 
+    @property
+    def waiting(self) -> int:
+        """How many set-ups are waited for now."""
+        return sum(len(wait.after) for wait in self._waits)
+
     async def ended(self, after: Mapping[EscrowId, int], *, timeout_s: float) -> None:
         """Returns when the set-ups of all these escrows have ended or time is up; at once when too many wait already.
 
         `after` names for each escrow a position, in its partition, before its set-up's end.
         """
-        waiting = sum(len(wait.after) for wait in self._waits)
-        if self._stopped or not after or waiting + len(after) > self._waiting_max:
+        if self._stopped or not after or self.waiting + len(after) > self._waiting_max:
             return
         wait = _Wait(after)
         self._waits.append(wait)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge
 
 from actors.desk import derived_id
 from schemas import orders as o
@@ -41,9 +42,12 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
-def make_waits(house: House) -> SetupWaits:
-    """Builds what the node's requests wait with, within the settings' bound."""
-    return SetupWaits(house.store.log, waiting_max=house.settings.init_waiting_max)
+def make_waits(house: House, registry: CollectorRegistry) -> SetupWaits:
+    """Builds what the node's requests wait with, within the settings' bound, and shows in a metric how many wait."""
+    waits = SetupWaits(house.store.log, waiting_max=house.settings.init_waiting_max)
+    gauge = Gauge("setups_awaited", "Set-ups that requests on this node wait for.", registry=registry)
+    gauge.set_function(lambda: waits.waiting)
+    return waits
 
 
 async def init_escrow(request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from service.node import Node
 from service.settings import Arbiter
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
 from tests.patience import PATIENCE_S, PATIENT
-from tests.sim_world import SimWorld
+from tests.sim_world import SimWorld, until_true
 from tests.worlds import World, address_of, house_world
 
 BATCH = "/api/orders/batch-init-escrow"
@@ -240,6 +240,7 @@ async def test_when_too_many_wait_the_next_is_answered_at_once() -> None:
     async with house_world(init_wait_s=LONG_S, init_waiting_max=2, **PLENTY) as world:
         asking = asyncio.create_task(world.ask("POST", BATCH, body([order(1), order(2)])))
         made = await created(world, 2)
+        await until_true(lambda: world.telemetry.registry.get_sample_value("setups_awaited") == 2)
         async with asyncio.timeout(PATIENCE_S):
             _, answer = await world.ask("POST", BATCH, body([order(3)]))
         assert [each["status"] for each in answer["results"]] == ["setting_up"]
