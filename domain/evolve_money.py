@@ -279,13 +279,19 @@ def with_payout(money: Money, payout: Payout) -> Money:
 
 
 def payout_of(money: Money, number: int) -> Payout:
-    """Finds a payout; raises `StopIteration` when there is none."""
-    return next(payout for payout in money.payouts if payout.number == number)
+    """Finds a payout; raises `KeyError` when there is none."""
+    for payout in money.payouts:
+        if payout.number == number:
+            return payout
+    raise KeyError(number)
 
 
 def epoch_of(money: Money, payout: int, number: int) -> Epoch:
-    """Finds an epoch of a payout; raises `StopIteration` when there is none."""
-    return next(epoch for epoch in payout_of(money, payout).epochs if epoch.number == number)
+    """Finds an epoch of a payout; raises `KeyError` when there is none."""
+    for epoch in payout_of(money, payout).epochs:
+        if epoch.number == number:
+            return epoch
+    raise KeyError(number)
 
 
 def with_epoch(money: Money, epoch: Epoch, *, payout: int | None = None) -> Money:

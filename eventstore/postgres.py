@@ -325,26 +325,7 @@ def _columns(rows: Any, *, width: int) -> list[Sequence[object]]:
 
 
 def _recorded(rows: Sequence[Row]) -> list[Recorded]:
-    """Makes records of rows, name by name: `Recorded(**row)` took three times as long."""
-    return [
-        Recorded(
-            partition=row[0],
-            position=row[1],
-            stream_id=row[2],
-            version=row[3],
-            type=row[4],
-            schema_version=row[5],
-            command_id=row[6],
-            occurred_at=row[7],
-            recorded_at=row[8],
-            meta=row[9],
-            body=row[10],
-            salt=row[11],
-            leaf=row[12],
-            chain=row[13],
-        )
-        for row in rows
-    ]
+    return [Recorded(*row) for row in rows]
 
 
 async def _no_reset(connection: object) -> None:

@@ -7,6 +7,7 @@ from schemas.upcast import CURRENT, upcast
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(AnyEvent)
+_WRITTEN = {type: CURRENT.get(type, 1) for type in EVENT_TYPES}
 _untyped, _in_order = msgspec.json.Decoder(dict[str, object]), msgspec.json.Encoder()
 
 
@@ -34,8 +35,8 @@ def encode(event: AnyEvent) -> Encoded:
 
 def decode(*, type: str, schema_version: int, body: bytes) -> AnyEvent:
     """Reads an event of any version ever written; raises `UnknownEvent`."""
-    current = CURRENT.get(type, 1)
-    if type not in EVENT_TYPES or schema_version > current:
+    current = _WRITTEN.get(type)
+    if current is None or schema_version > current:
         raise UnknownEvent(type=type, schema_version=schema_version)
     try:
         if schema_version < current:

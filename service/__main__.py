@@ -35,6 +35,11 @@ def _node_name(_: type, value: str | None) -> None:
         raise ValueError("expected up to 32 small letters, digits and hyphens")
 
 
+def _some(_: type, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError("expected at least 1")
+
+
 @app.command
 def serve(*, node: Annotated[str | None, Parameter(validator=_node_name)] = None) -> int:
     """Runs the service on its embedded defaults, or on the database it is given.
@@ -113,7 +118,12 @@ def replay(
 
 
 @audit_app.command(name="verify")
-def audit_verify(*, heads: Path | None = None, key: Annotated[tuple[str, ...], Parameter(negative=())] = ()) -> int:
+def audit_verify(
+    *,
+    heads: Path | None = None,
+    key: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    processes: Annotated[int | None, Parameter(validator=_some)] = None,
+) -> int:
     """Checks every hash, every head, every transition and every read model; exits 1 when anything is wrong.
 
     Parameters
@@ -122,10 +132,12 @@ def audit_verify(*, heads: Path | None = None, key: Annotated[tuple[str, ...], P
         Signed heads kept elsewhere: a heads file, the published heads or a bundle; the service's own file otherwise.
     key
         A public key that heads must be signed with, as 64 hex digits or in a file; may be given several times.
+    processes
+        How many processes share the partitions; one for each core where the log is large, unless it is given.
     """
     from service.commands.audit import verify as run
 
-    return asyncio.run(run(_settings(), heads=heads, keys=key))
+    return asyncio.run(run(_settings(), heads=heads, keys=key, processes=processes))
 
 
 @audit_app.command(name="export")

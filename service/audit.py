@@ -1,7 +1,7 @@
 """Checks a whole log: every leaf and chain, every head signed or not, every event, every transition of every stream."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -73,27 +73,46 @@ async def verify(
 
     Keeps at most `streams_kept` streams' states, so memory does not grow with the log. Raises `LogUnavailable`.
     """
-    checker = _Checker(event_log, heads, progress, streams_kept=streams_kept)
     ends = await event_log.heads()
-    checker.total = sum(end.position for end in ends)
+    told = counted(progress, total=sum(end.position for end in ends))
+    checker = Checker(event_log, heads, told, streams_kept=streams_kept)
     for end in ends:
         await checker.partition(end.partition)
     checker.foreign_heads(partitions=len(ends))
     return checker.result(partitions=len(ends))
 
 
-class _Checker:
-    """Collects findings along the partitions, one after another."""
+def counted(progress: Progress | None, *, total: int) -> Callable[[int], None]:
+    """Makes something to be told of so many more events, which passes on how many they are by now."""
+    done = 0
+
+    def told(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, max(total, done))
+
+    return told
+
+
+class Checker:
+    """Collects findings along the partitions it is given, one after another; tells of every page that is checked."""
 
     def __init__(
-        self, event_log: EventLog, heads: HeadSources | None, progress: Progress | None, *, streams_kept: int
+        self,
+        event_log: EventLog,
+        heads: HeadSources | None,
+        told: Callable[[int], None],
+        *,
+        streams_kept: int = STREAMS_KEPT,
     ) -> None:
-        self._log, self._heads, self._progress, self._streams_kept = event_log, heads, progress, streams_kept
+        self._log, self._heads, self._told, self._streams_kept = event_log, heads, told, streams_kept
         self._findings: list[Finding] = []
-        self._count = self._events = self._begun = self._escrows = self._signed = self._uncovered = self.total = 0
+        self._count = self._events = self._begun = self._escrows = self._signed = self._uncovered = 0
         self._streams: OrderedDict[str, StreamCheck] = OrderedDict()
 
     def result(self, *, partitions: int) -> Verified:
+        """Says what it came to, of a log with so many partitions."""
         return Verified(
             events=self._events,
             streams=self._begun,
@@ -110,13 +129,17 @@ class _Checker:
         chain, position, walk, after = GENESIS, 0, self._walk(partition), BEFORE_ALL
         while True:
             page = await self._log.read_partition(partition, after_position=after, limit=PAGE)
+            placed = self._all_in_place(page, partition=partition, position=position + 1, chain=chain)
             for recorded in page:
-                chain = self._place(recorded, partition=partition, position=position + 1, chain=chain)
+                if not placed:
+                    self._place(recorded, partition=partition, position=position + 1, chain=chain)
                 await self._follow(recorded, partition=partition)
-                position = after = recorded.position
+                position, chain = recorded.position, recorded.chain
+            after = position if page else after
             if walk:
                 self._find_heads(partition, await walk.take(page))
-            self._tell(len(page))
+            self._events += len(page)
+            self._told(len(page))
             if not page:
                 # Signed heads are asked for first: what they cover is in the log by the time its end is read.
                 beyond = await walk.beyond(position) if walk else []
@@ -155,8 +178,19 @@ class _Checker:
         elif head.chain != chain:
             self._find(head.partition, position, "", "the head's chain is not that of the last event")
 
-    def _place(self, recorded: Recorded, *, partition: int, position: int, chain: bytes) -> bytes:
-        """Checks an event's place, leaf and chain; goes on from the chain as stored, so that one fault is one."""
+    def _all_in_place(self, page: Sequence[Recorded], *, partition: int, position: int, chain: bytes) -> bool:
+        """Checks a page as a whole; where it is not right, `_place` says what is wrong, event by event."""
+        streams = {recorded.stream_id for recorded in page}
+        if not page or page[0].position != position or any(self._log.partition_of(s) != partition for s in streams):
+            return False
+        try:
+            verify_chain(chain, page)
+        except ChainBroken:
+            return False
+        return True
+
+    def _place(self, recorded: Recorded, *, partition: int, position: int, chain: bytes) -> None:
+        """Checks an event's place, leaf and chain, from the chain stored before it, so that one fault is one."""
         if recorded.position != position:
             self._find(partition, recorded.position, recorded.stream_id, f"position {position} is missing")
         if self._log.partition_of(recorded.stream_id) != partition:
@@ -165,7 +199,6 @@ class _Checker:
             verify_chain(chain, [recorded])
         except ChainBroken as broken:
             self._find(partition, recorded.position, recorded.stream_id, broken.reason)
-        return recorded.chain
 
     async def _follow(self, recorded: Recorded, *, partition: int) -> None:
         """Checks that an event follows from those before it in its stream."""
@@ -204,8 +237,3 @@ class _Checker:
         if len(self._findings) < FINDINGS_KEPT:
             finding = Finding(partition=partition, position=position, stream_id=stream_id, says=says)
             self._findings.append(finding)
-
-    def _tell(self, more: int) -> None:
-        self._events += more
-        if self._progress:
-            self._progress(self._events, max(self.total, self._events))

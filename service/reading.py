@@ -1,37 +1,15 @@
-"""Opens a log for reading alone: nothing is migrated, no key is needed, and the service may run meanwhile."""
+"""Opens the log that the settings name for reading alone, on its database or the embedded one."""
 
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import asyncpg
-import msgspec
-
-from eventstore.api import EventLog, Leases
+from eventstore.api import EventLog
 from eventstore.embedded import start_embedded
-from eventstore.grouped import LogLimits
-from eventstore.heads_postgres import PostgresHeads
-from eventstore.leases import LeaseTable, PostgresLeases
-from eventstore.postgres import Pool, PostgresLog, open_pool
+from service.read_log import CONNECTIONS, NoLog, Read, reading_at
 from service.settings import Settings
 
 POSTGRES = "pg"
 """Where the embedded database lies in the data folder."""
-
-
-class NoLog(Exception):
-    """There is no log where the settings say."""
-
-
-class Read(msgspec.Struct, frozen=True, kw_only=True):
-    """A log, its signed heads, and what it takes to sign one; as `HeadPlace` wants it."""
-
-    log: PostgresLog
-    heads: PostgresHeads
-    duty_leases: Leases
-    node_id: str
-    """Of this process alone: it never takes back the lease of a service."""
-    pool: Pool
 
 
 @asynccontextmanager
@@ -45,23 +23,11 @@ async def reading(settings: Settings) -> AsyncIterator[EventLog]:
 
 
 @asynccontextmanager
-async def reading_heads(settings: Settings, *, connections: int = 1) -> AsyncIterator[Read]:
+async def reading_heads(settings: Settings, *, connections: int = CONNECTIONS) -> AsyncIterator[Read]:
     """Opens a log with its signed heads, on so many connections at most; raises as `reading` does."""
     async with AsyncExitStack() as stack:
         dsn = await database(stack, settings)
-        limits = LogLimits()
-        # Two: a comparison holds a snapshot on one while it reads the log on the other.
-        pool = await open_pool(dsn, size=2, limits=limits)
-        stack.push_async_callback(pool.close)
-        heads = PostgresHeads(pool, limits=limits)
-        partitions = await _partitions(PostgresLog(append_pool=pool, pool=pool, partitions=1, limits=limits), heads)
-        yield Read(
-            log=PostgresLog(append_pool=pool, pool=pool, partitions=partitions, limits=limits),
-            heads=heads,
-            duty_leases=PostgresLeases(pool, table=LeaseTable.DUTIES, partitions=partitions, limits=limits),
-            node_id=f"audit-{secrets.token_hex(8)}",
-            pool=pool,
-        )
+        yield await stack.enter_async_context(reading_at(dsn, connections=connections))
 
 
 async def database(stack: AsyncExitStack, settings: Settings) -> str:
@@ -77,17 +43,3 @@ async def database(stack: AsyncExitStack, settings: Settings) -> str:
     server = await start_embedded(folder)
     stack.push_async_callback(server.stop)
     return server.dsn
-
-
-async def _partitions(log: PostgresLog, store: PostgresHeads) -> int:
-    try:
-        heads = await log.heads()
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError):
-        heads = []
-    if not heads:
-        raise NoLog("there is no log in this database yet")
-    try:
-        await store.newest()
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
-        raise NoLog("this log was last served by an older version; start the service once") from None
-    return len(heads)

@@ -1,7 +1,9 @@
 """`make bench-replay`: a verified replay against a bare read and the package eventsourcing; waking; a large log.
 
-Replays alternate on one Postgres, from a log of about 10,000 events. Then the same appends and wakes alternate between
-that log and one of BENCH_EVENTS events (1,000,000), filled in bulk with a valid chain. BENCH_ROUNDS can be set.
+Replays alternate on one Postgres, from logs of about 10,000 events. `verified_together` is done as `thirdkey audit
+verify` does it, with a process for each core, from a log of BENCH_MIDDLE events (300,000); starting them is counted.
+Then the same appends and wakes alternate between the small log and one of BENCH_EVENTS events (1,000,000). The larger
+logs are filled in bulk with a valid chain. BENCH_ROUNDS can be set.
 """
 
 import asyncio
@@ -16,20 +18,23 @@ import asyncpg
 from eventstore.embedded import DATABASE, EmbeddedPostgres
 from eventstore.opening import Store, open_store
 from ops.bench.life import fill, life_of
-from ops.bench.replays import PackageLog, bare_replay, median_ms, rebuilt, verified_replay, wake
+from ops.bench.replays import PackageLog, bare_replay, median_ms, rebuilt, verified_replay, verified_together, wake
 from ops.bench.report import at_least, at_most, finish, spread
 from ops.bench.server import bench_server
 from ops.bench.writers import OurWriter, append_life, package_environment
+from service.audit_processes import processes_for
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 SMALL = 10_000
+MIDDLE = int(os.environ.get("BENCH_MIDDLE", "300000"))
 LARGE = int(os.environ.get("BENCH_EVENTS", "1000000"))
 PARTITIONS = 4
 APPENDERS = 16
 APPEND_S = 1.0
 WAKES = 50
 LIVES = (20, 200)
-BOUNDS_LEAST = {"verified_over_eventsourcing": 2.5, "verified_over_bare": 0.4}
+BOUNDS_LEAST = {"verified_together_over_eventsourcing": 2.5, "verified_together_over_bare": 0.4}
+"""As `thirdkey audit verify` does it, over what one process of theirs does."""
 BOUNDS_MOST = {"append_large_over_small": 1.2, "wake_20_large_over_small": 1.2, "wake_200_large_over_small": 1.2}
 
 Figures = Mapping[str, Sequence[float]]
@@ -39,7 +44,8 @@ async def main() -> Figures:
     """Returns every figure, round by round."""
     async with bench_server() as server, AsyncExitStack() as stack:
         small = await _store(stack, server, database="bench_small", events=SMALL)
-        replays = await _replays(stack, server, small)
+        middle = await _store(stack, server, database="bench_middle", events=MIDDLE)
+        replays = await _replays(stack, server, {"bench_small": small, "bench_middle": middle})
         large = await _store(stack, server, database="bench_large", events=LARGE)
         return {**replays, **await _small_and_large({"small": small, "large": large})}
 
@@ -62,7 +68,8 @@ async def _store(stack: AsyncExitStack, server: EmbeddedPostgres, *, database: s
     return store
 
 
-async def _replays(stack: AsyncExitStack, server: EmbeddedPostgres, store: Store) -> Figures:
+async def _replays(stack: AsyncExitStack, server: EmbeddedPostgres, stores: Mapping[str, Store]) -> Figures:
+    small, middle = stores["bench_small"], stores["bench_middle"]
     package = PackageLog(package_environment(socket_folder=str(server.socket_folder), database=DATABASE))
     stack.callback(package.close)
     await asyncio.to_thread(package.fill, events=SMALL)
@@ -71,8 +78,11 @@ async def _replays(stack: AsyncExitStack, server: EmbeddedPostgres, store: Store
         return await asyncio.to_thread(package.read)
 
     ways: Mapping[str, Callable[[], Awaitable[int]]] = {
-        "verified": lambda: verified_replay(store.log),
-        "bare": lambda: bare_replay(store.pools[-1], partitions=PARTITIONS),
+        "verified": lambda: verified_replay(small.log),
+        "verified_together": lambda: verified_together(
+            middle.log, dsn=_dsn(server, "bench_middle"), processes=processes_for(MIDDLE)
+        ),
+        "bare": lambda: bare_replay(small.pools[-1], partitions=PARTITIONS),
         "eventsourcing": package_read,
     }
     figures: dict[str, list[float]] = defaultdict(list)
@@ -81,8 +91,8 @@ async def _replays(stack: AsyncExitStack, server: EmbeddedPostgres, store: Store
             begun = time.perf_counter()
             events = await way()
             figures[f"{name}_events_s"].append(events / (time.perf_counter() - begun))
-    events = sum(head.position for head in await store.log.heads())
-    figures["rebuild_events_s"].append(events / await rebuilt(store))
+    events = sum(head.position for head in await small.log.heads())
+    figures["rebuild_events_s"].append(events / await rebuilt(small))
     return figures
 
 
@@ -113,8 +123,11 @@ async def _timed_wake(store: Store, stream_id: str) -> float:
 def _ratios(figures: Figures) -> Mapping[str, float]:
     middle = {name: spread(values).median for name, values in figures.items()}
     return {
-        "verified_over_eventsourcing": middle["verified_events_s"] / middle["eventsourcing_events_s"],
-        "verified_over_bare": middle["verified_events_s"] / middle["bare_events_s"],
+        **{
+            f"{ours}_over_{theirs}": middle[f"{ours}_events_s"] / middle[f"{theirs}_events_s"]
+            for ours in ("verified", "verified_together")
+            for theirs in ("eventsourcing", "bare")
+        },
         "append_large_over_small": middle["append_small_events_s"] / middle["append_large_events_s"],
         **{f"wake_{n}_large_over_small": middle[f"wake_{n}_large_ms"] / middle[f"wake_{n}_small_ms"] for n in LIVES},
     }
@@ -129,7 +142,13 @@ if __name__ == "__main__":
     compared = _ratios(measured)
     finish(
         "replay",
-        figures={"rounds": ROUNDS, "large": LARGE, **{name: spread(values) for name, values in measured.items()}},
+        figures={
+            "rounds": ROUNDS,
+            "middle": MIDDLE,
+            "large": LARGE,
+            "processes": processes_for(MIDDLE),
+            **{name: spread(values) for name, values in measured.items()},
+        },
         ratios=compared,
         reached={name: at_least(compared[name], bound) for name, bound in BOUNDS_LEAST.items()}
         | {name: at_most(compared[name], bound) for name, bound in BOUNDS_MOST.items()},

@@ -1,5 +1,6 @@
-"""What `make bench-replay` times: three ways to read a whole log, and how an escrow is woken from one."""
+"""What `make bench-replay` times: ways to read a whole log, and how an escrow is woken from one."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,18 +10,18 @@ import msgspec
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
-from domain.evolve import evolve, fold
+from domain.evolve import fold
 from domain.states import Escrow
 from eventstore.api import EventLog, Recorded
-from eventstore.chain import GENESIS, verify_chain
 from eventstore.opening import Store
 from ops.bench.life import whole_life
+from ops.bench.verified import PAGE, verified_partition
 from projections.models import MODELS
 from projections.opening import open_models
 from projections.rebuild import rebuild
 from schemas.codec import decode
+from service.spread import Program, spread
 
-PAGE = 1000
 _BARE = """
 select position, type, schema_version, body from events
 where partition = $1 and position > $2 order by position limit $3
@@ -29,17 +30,19 @@ where partition = $1 and position > $2 order by position limit $3
 
 async def verified_replay(log: EventLog) -> int:
     """Reads every partition, checks its chain to the head, decodes and folds every stream; returns the events."""
-    states: dict[str, Escrow] = {}
-    total = 0
-    for head in await log.heads():
-        chain, position = GENESIS, 0
-        while page := await log.read_partition(head.partition, after_position=position, limit=PAGE):
-            chain, position = verify_chain(chain, page), page[-1].position
-            for each in page:
-                states[each.stream_id] = evolve(states.get(each.stream_id), _decoded(each))
-        assert chain == head.chain, "the chain does not end at the head"
-        total += position
-    return total
+    return sum([await verified_partition(log, partition) for partition in range(log.partitions)])
+
+
+async def verified_together(log: EventLog, *, dsn: str, processes: int) -> int:
+    """Does the same with several processes, as `thirdkey audit verify` does; the time it takes to start them counts."""
+    done: list[int] = []
+
+    async def here(partition: int) -> None:
+        done.append(await verified_partition(log, partition))
+
+    program = Program(command=(sys.executable, "-m", "ops.bench.replay_process"), job=dsn.encode())
+    await spread(here, program, partitions=log.partitions, processes=processes, told=done.append)
+    return sum(done)
 
 
 async def bare_replay(pool: Any, *, partitions: int) -> int:

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -18,16 +19,18 @@ from projections.differences import differences
 from projections.opening import on_pool
 from schemas.answers import moment
 from service.audit import HeadSources, Verified
-from service.audit import verify as check_log
+from service.audit_processes import verify_together
 from service.bundle import SINCE_MAX, BundleMaker, BundleTooLong
 from service.bundle_check import BundleChecked, check_bundle
 from service.head_checks import Outside
 from service.head_signer import HeadSigner
 from service.heads_file import HeadsUnreadable, own_heads_files, read_heads
 from service.keys import KeyFileWrong, has_head_key, head_key, known_head_keys
-from service.reading import NoLog, Read, reading_heads
+from service.read_log import NoLog, Read, reading_at
+from service.reading import database, reading_heads
 from service.replay import story
 from service.settings import Settings
+from service.spread import ProcessFailed
 
 FINDINGS_SHOWN = 20
 BUNDLE_BYTES_MAX = 256 << 20
@@ -39,21 +42,26 @@ class KeyUnreadable(Exception):
     """What was given as a key is neither 64 hex digits nor a file of such lines."""
 
 
-_WRONG = (NoLog, LogUnavailable, EmbeddedFailed, HeadsUnreadable, KeyUnreadable, KeyFileWrong, OSError)
+_WRONG = (NoLog, LogUnavailable, EmbeddedFailed, HeadsUnreadable, KeyUnreadable, KeyFileWrong, ProcessFailed, OSError)
 """What an auditor can mend."""
 
 
 # -- the whole log -------------------------------------------------------------------------------------------
 
 
-async def verify(settings: Settings, *, heads: Path | None = None, keys: Sequence[str] = ()) -> int:
+async def verify(
+    settings: Settings, *, heads: Path | None = None, keys: Sequence[str] = (), processes: int | None = None
+) -> int:
     """Prints what was checked; returns 1 when anything is wrong, with the first findings and their count."""
     try:
         outside = _outside(*([heads] if heads else own_heads_files(settings)))
         trusted, trust = _trust(settings, keys)
-        async with reading_heads(settings) as read:
+        async with AsyncExitStack() as stack:
+            dsn = await database(stack, settings)
+            read = await stack.enter_async_context(reading_at(dsn))
             sources = HeadSources(stored=read.heads, outside=outside, trusted=trusted)
-            verified = await check_log(read.log, heads=sources, progress=_progress("events checked"))
+            checked = _progress("events checked")
+            verified = await verify_together(read, sources, dsn=dsn, processes=processes, progress=checked)
             models, _ = on_pool(read.pool, partitions=read.log.partitions, limits=LogLimits())
             differ = await differences(read.log, models, told=_progress("events folded"))
     except _WRONG as wrong:

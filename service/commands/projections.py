@@ -16,7 +16,8 @@ from projections.opening import on_pool
 from projections.rebuild import RebuildFailed, named
 from projections.rebuild import rebuild as run
 from projections.rows import StoppedRow
-from service.reading import NoLog, reading_heads
+from service.read_log import NoLog
+from service.reading import reading_heads
 from service.settings import Settings
 
 CONNECTIONS = 3

@@ -9,7 +9,8 @@ from eventstore.api import EventLog, LogUnavailable, Recorded
 from eventstore.embedded_os import EmbeddedFailed
 from schemas.answers import micros
 from schemas.codec import UnknownEvent
-from service.reading import NoLog, reading
+from service.read_log import NoLog
+from service.reading import reading
 from service.replay import json_lines, life, story
 from service.settings import Settings
 

@@ -22,7 +22,8 @@ from eventstore.rotation import Rotated
 from eventstore.rotation import rotate as rotate_keys
 from schemas.codec import UnknownEvent
 from service.keys import KeyFileWrong, encryption_key, other_keys
-from service.reading import NoLog, database
+from service.read_log import NoLog
+from service.reading import database
 from service.settings import Settings
 
 OPERATOR = UserId("operator")

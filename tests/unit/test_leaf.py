@@ -3,8 +3,10 @@
 import hashlib
 import struct
 
+import pytest
+
 from eventstore.api import NewEvent
-from eventstore.chain import leaf_of, next_chain
+from eventstore.chain import SHORT_BYTES, leaf_of, next_chain
 
 
 def test_a_leaf_is_the_hash_of_salt_and_length_prefixed_fields():
@@ -22,6 +24,26 @@ def test_a_leaf_is_the_hash_of_salt_and_length_prefixed_fields():
         expected.update(field)
     assert leaf == expected.digest()
     assert leaf.hex() == "c7cd7e963c4525052169664cbc2a1358ce4c2681865773e5fa8067f0221fb1b1"
+
+
+@pytest.mark.parametrize("field", ["stream_id", "type", "command_id", "meta", "body"])
+@pytest.mark.parametrize("length", [0, 1, SHORT_BYTES - 1, SHORT_BYTES, 10 * SHORT_BYTES + 1])
+def test_a_field_of_any_length_is_hashed_the_same_way(field: str, length: int):
+    parts = {"stream_id": b"s", "type": b"t", "command_id": b"c", "meta": b"{}", "body": b"[]"} | {field: b"x" * length}
+    text = {name: part.decode() for name, part in parts.items()}
+    event = NewEvent(type=text["type"], schema_version=1, occurred_at=2, meta=parts["meta"], body=parts["body"])
+    leaf = leaf_of(
+        event,
+        partition=3,
+        position=4,
+        stream_id=text["stream_id"],
+        version=5,
+        command_id=text["command_id"],
+        salt=bytes(16),
+    )
+    fields = (b"3", b"4", parts["stream_id"], b"5", parts["type"], b"1", parts["command_id"], b"2")
+    framed = (struct.pack(">I", len(each)) + each for each in (*fields, parts["meta"], parts["body"]))
+    assert leaf == hashlib.sha256(bytes(16) + b"".join(framed)).digest()
 
 
 def test_the_chain_binds_the_previous_chain_and_the_leaf():
