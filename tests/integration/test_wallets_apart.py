@@ -25,8 +25,8 @@ async def test_twenty_escrows_at_once_get_sixty_wallets_each_for_one_seat(postgr
             stack.push_async_callback(store.aclose)
             await stack.enter_async_context(sim.running(store=store))
         doors = await _store(postgres_dsn, name="doors")
-        bounds = {"max_beta_volume_atomic": 10**18, "init_wait_s": round(PATIENCE_S)}
-        world = await stack.enter_async_context(house_world(store=doors, **bounds))
+        house = house_world(store=doors, max_beta_volume_atomic=10**18, init_wait_s=round(PATIENCE_S))
+        world = await stack.enter_async_context(house)
         escrows = await _all_set_up(world)
         seated = {(each, role): wallet for each in escrows for role, wallet in (await _wallets(world, each)).items()}
         assert len(set(seated.values())) == len(seated) == 3 * ESCROWS
