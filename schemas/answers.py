@@ -378,3 +378,12 @@ class PoolReloaded(Answer, frozen=True, kw_only=True):
     added: int
     removed: int
     message: str
+
+
+class MaintenanceState(Answer, frozen=True, kw_only=True):
+    """Whether new escrows are refused and why; since when and by whom it is as it is, null when never changed."""
+
+    enabled: bool
+    reason: str
+    since: str | None
+    by: str | None
