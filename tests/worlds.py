@@ -32,7 +32,6 @@ from service.app import make_app
 from service.auth import Right, issue_token
 from service.house import House
 from service.settings import Arbiter, Settings
-from service.slot_pool import SlotPool
 from service.telemetry import Telemetry
 from tests.given import ADDRESS, AMOUNT, ARBITER, BUYER, NETWORK_FEE, USERS, VENDOR
 from tests.patience import PATIENT
@@ -243,9 +242,7 @@ def deposit(*, amount: int = AMOUNT) -> SeenOutput:
 
 
 @asynccontextmanager
-async def house_world(
-    *, store: Store | None = None, pool: SlotPool | None = None, **settings: Any
-) -> AsyncIterator[World]:
+async def house_world(*, store: Store | None = None, pool: Any = None, **settings: Any) -> AsyncIterator[World]:
     """Opens the API over a store (memory by default) for as long as the block lasts."""
     issuer = Ed25519PrivateKey.generate()
     public = issuer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

@@ -5,8 +5,7 @@ from aiohttp import web
 
 from schemas import requests as r
 from schemas.answers import PoolReloaded, PoolShown, SlotDrained, SlotShown
-from service.api.door import answer_json, body_of, caller_of, house_of
-from service.auth import Right
+from service.api.door import admin_of, answer_json, body_of, house_of
 from service.given_slots import GivenSlotsWrong
 from service.problems import Refusal
 from service.slot_pool import SlotPool
@@ -47,8 +46,7 @@ async def reload_pool(request: web.Request) -> web.Response:
 
 
 def _pool(request: web.Request) -> SlotPool:
-    if Right.ADMIN not in caller_of(request).rights:
-        raise Refusal("right_missing", facts={"right": Right.ADMIN.value})
+    admin_of(request)
     pool = house_of(request).pool
     if pool is None:
         raise Refusal("no_slots")

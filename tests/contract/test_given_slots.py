@@ -191,7 +191,7 @@ async def test_a_holder_whose_calls_were_all_answered_is_closed_at_once_and_its_
 
 
 async def test_a_slot_with_a_call_under_way_rests_until_the_longest_call_would_be_over() -> None:
-    async with given(2) as world, running(world.node(call_max_s=2.0), free=2) as node:
+    async with given(2) as world, running(world.node(call_max_s=5.0), free=2) as node:
         leased = await taken(node, "one/buyer")
         await leased.rpc.create_wallet("w", password=PASSWORD)
         server = world.servers[int(leased.slot.name[1])]
@@ -217,7 +217,7 @@ async def test_a_slot_left_by_a_node_that_is_gone_rests_and_is_closed_before_any
         leased = await taken(one, "one/buyer")
         await leased.rpc.create_wallet("w", password=PASSWORD)
         await one.actor_ref.stop(timeout_s=1)  # as if it had died: nothing is given back
-        two = world.node("two", call_max_s=1.0)
+        two = world.node("two", call_max_s=3.0)
         wish = await wished(two, "two/buyer")
         world.pass_time(61)
         await until_true(ailing(two)(Ailment.RESTING))
