@@ -20,7 +20,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def random_id() -> str:
-    """Makes up 64 hex digits; not from the system's randomness, which took 2 us of an event of ours and of all others."""
+    """Makes up 64 hex digits, not of the system's randomness: that took 2 us an event, of ours and of all others."""
     return random.randbytes(32).hex()
 
 
