@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -115,17 +116,23 @@ def regtest_program(*, folder: Path, port: int, p2p_port: int, name: str = "mone
 
 async def launch_regtest(keeper: ProcessKeeper, *, folder: Path, port: int) -> Process:
     """Starts a private chain and waits until it answers; raises `ProgramFailed`."""
-    process = await keeper.start(regtest_program(folder=folder, port=port, p2p_port=free_port()))
-    await process.ready(lambda: port_answers(port), limit_s=READY_LIMIT_S)
+    with reserved_port() as p2p_port:
+        process = await keeper.start(regtest_program(folder=folder, port=port, p2p_port=p2p_port))
+        await process.ready(lambda: port_answers(port), limit_s=READY_LIMIT_S)
     return process
 
 
-def free_port() -> int:
-    """Returns a port of the loopback address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """Yields a free port of the loopback address that for the block nobody gets who asks the system for any port.
+
+    A program that is told the port listens on it meanwhile, as those that set SO_REUSEADDR may beside a socket that
+    does not listen. A port let go at once was sometimes another's before its program, a second later, came for it.
+    """
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind((LOOPBACK, 0))
+        yield reserved.getsockname()[1]
 
 
 def _login_arguments(wallet: WalletProgram) -> tuple[str, ...]:

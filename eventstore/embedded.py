@@ -58,7 +58,9 @@ START_TIMEOUT_S = 60.0
 """A start after a crash replays the write-ahead log first."""
 STOP_TIMEOUT_S = 20.0
 ORPHANS_TIMEOUT_S = 5.0
-PROBE_TIMEOUT_S = 3.0
+PROBE_TIMEOUT_S = 15.0
+"""How long a server that runs already may be silent before it is ended: others may use it on a machine that stands
+still for some seconds."""
 LOCK_TIMEOUT_S = 120.0
 DATABASE = "thirdkey"
 SUPERUSER = "postgres"
@@ -117,7 +119,7 @@ def _living(folder: Path) -> int | None:
     pid = running_postmaster(folder / "data")
     if pid is None:
         return None
-    if _await_answer(folder, pid):
+    if _await_answer(folder, silent_s=PROBE_TIMEOUT_S):
         return pid
     end_process(pid, timeout_s=ORPHANS_TIMEOUT_S, graceful=False)
     return None
@@ -134,7 +136,7 @@ def _launch(folder: Path, user: ServerUser, *, durable: bool) -> int:
     start = ("start", "-s", "-w", "-t", str(round(START_TIMEOUT_S)), "-D", "data", "-l", "data/server.log")
     started = run_as(user, "pg_ctl", *start, cwd=folder)
     pid = running_postmaster(data)
-    if started != 0 or pid is None or not _await_answer(folder, pid):
+    if started != 0 or pid is None or not _await_answer(folder, silent_s=START_TIMEOUT_S):
         raise EmbeddedFailed(f"the server does not start, see {data / 'server.log'}")
     return pid
 
@@ -186,12 +188,12 @@ def _write_settings(data: Path, user: ServerUser, *, socket_folder: Path, durabl
     write_for(user, data / "pg_ident.conf", names)
 
 
-def _await_answer(folder: Path, pid: int) -> bool:
-    """Waits while the server says that it is starting; True once it answers a query, False when it is silent."""
+def _await_answer(folder: Path, *, silent_s: float) -> bool:
+    """Waits while the server says that it is starting; True once it answers, False when it is silent so long."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            asyncio.run(_query(_dsn(socket_folder_of(folder), SUPERUSER)))
+            asyncio.run(_query(_dsn(socket_folder_of(folder), SUPERUSER), timeout_s=silent_s))
             return True
         except asyncpg.CannotConnectNowError:
             if time.monotonic() >= deadline:
@@ -203,16 +205,16 @@ def _await_answer(folder: Path, pid: int) -> bool:
             return False
 
 
-async def _query(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn, timeout=PROBE_TIMEOUT_S)
+async def _query(dsn: str, *, timeout_s: float) -> None:
+    connection = await asyncpg.connect(dsn, timeout=timeout_s)
     try:
-        await connection.fetchval("select 1", timeout=PROBE_TIMEOUT_S)
+        await connection.fetchval("select 1", timeout=timeout_s)
     finally:
         connection.terminate()
 
 
 async def _ensure_database(socket_folder: Path) -> None:
-    connection = await asyncpg.connect(_dsn(socket_folder, SUPERUSER), timeout=PROBE_TIMEOUT_S)
+    connection = await asyncpg.connect(_dsn(socket_folder, SUPERUSER), timeout=START_TIMEOUT_S)
     try:
         if not await connection.fetchval("select exists (select from pg_database where datname = $1)", DATABASE):
             with contextlib.suppress(asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):

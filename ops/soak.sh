@@ -1,6 +1,7 @@
 #!/bin/sh
 # Repeats what `make test` does a little of, until the minutes are over: first every trial marked `soak` (half of the
-# minutes, shared among them; what each came to is told at its end), then the random tests with new seeds.
+# minutes, shared among them), then the random tests with new seeds. What each trial came to, of how much, is told at the
+# very end, however that comes.
 #
 # Each round's seed is printed and exported as SIM_SEED; the first failing round ends it with pytest's exit code.
 # To see that round again: SIM_SEED=<seed> HYPOTHESIS_PROFILE=soak .venv/bin/python -m pytest tests/simulation tests/unit --hypothesis-seed=<seed>
@@ -9,9 +10,11 @@ cd -- "$(dirname -- "$0")/.."
 
 minutes=${1:-10}
 end=$(($(date +%s) + minutes * 60))
+report=$(mktemp)
+trap 'echo "soak: of the repeated trials were done"; cat "$report"; rm -f "$report"' EXIT
 trials=$(.venv/bin/python -m pytest -q --collect-only -m soak tests | grep -c '::')
 echo "soak: $trials trials, $((minutes * 30 / trials)) seconds each"
-SOAK_SECONDS=$((minutes * 30 / trials)) .venv/bin/python -m pytest -q -m soak tests
+SOAK_REPORT=$report SOAK_SECONDS=$((minutes * 30 / trials)) .venv/bin/python -m pytest -q -m soak tests
 
 rounds=0
 while [ "$(date +%s)" -lt "$end" ]; do

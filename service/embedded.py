@@ -17,7 +17,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from actors.monero_programs import free_port, launch_regtest
+from actors.monero_programs import launch_regtest, reserved_port
 from actors.processes import Process, ProcessKeeper, ProgramFailed, port_answers
 from actors.slots import Slot
 from actors.wallet_files import FolderFiles
@@ -175,7 +175,7 @@ class EmbeddedWorld:
             await keeper.end_orphans()
             for name in self._names():
                 shutil.rmtree(self.home / PROGRAMS / name, ignore_errors=True)
-        self._chain = await self._found_chain(keeper) or await self._launch_chain(free_port())
+        self._chain = await self._found_chain(keeper) or await self._launch_new_chain()
         self._closers.append(self._stop_chain)
         world = self.joining()
         self.slots = shared_slots(self.home, world, observer=self.on_wallet_call)
@@ -245,6 +245,10 @@ class EmbeddedWorld:
             return found
         await found.stop()
         return None
+
+    async def _launch_new_chain(self) -> Process:
+        with reserved_port() as port:
+            return await self._launch_chain(port)
 
     async def _launch_chain(self, port: int) -> Process:
         self.daemon_url = f"http://127.0.0.1:{port}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from actors.escrow import LostLease
-from actors.monero_programs import WalletProgram, free_port, launch_wallet
+from actors.monero_programs import WalletProgram, launch_wallet, reserved_port
 from actors.processes import Process, ProcessKeeper
 from actors.wallet_rpc import HttpWallet, Observer
 from schemas.address import Network
@@ -111,12 +111,13 @@ class SlotPrograms:
     async def _start(self, fence: int) -> _Turn:
         number = max((turn.number for turn in self._known() if turn.fence == fence), default=-1) + 1
         turn = _Turn(fence, number)
-        access = _Access(port=free_port(), password=secrets.token_urlsafe(24))
         folder = self._home / str(turn)
         folder.mkdir(parents=True, mode=0o700)
         (folder / ACCESS_FILE).touch(mode=0o600)
-        (folder / ACCESS_FILE).write_bytes(msgspec.json.encode(access))
-        _, quiet = await launch_wallet(self._keeper, self._program(turn, access))
+        with reserved_port() as port:
+            access = _Access(port=port, password=secrets.token_urlsafe(24))
+            (folder / ACCESS_FILE).write_bytes(msgspec.json.encode(access))
+            _, quiet = await launch_wallet(self._keeper, self._program(turn, access))
         await quiet.aclose()
         return turn
 

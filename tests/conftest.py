@@ -8,8 +8,8 @@ pytest_plugins = (
     "tests.folder_seconds",
     "tests.postgres_fixtures",
     "tests.store_worlds",
-    "tests.wallet_fixtures",
     "tests.real_world",
+    "tests.wallet_fixtures",  # which imports the one before
     "tests.killed_postgres",
     "tests.soak",
 )

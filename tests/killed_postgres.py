@@ -22,12 +22,11 @@ class Database:
         self._folder = folder
         self.running: EmbeddedPostgres | None = None
         self.kills = 0
-        self._back = asyncio.Event()
+        self._starting: asyncio.Task[str] | None = None
 
     async def start(self) -> str:
         """Starts it and returns its address."""
         self.running = await start_embedded(self._folder)
-        self._back.set()
         return self.running.dsn
 
     async def killed(self) -> None:
@@ -35,16 +34,16 @@ class Database:
         assert self.running is not None
         self.kills += 1
         os.kill(self.running.pid, signal.SIGKILL)
-        self._back.clear()
         self._starting = asyncio.get_running_loop().create_task(self._start_again())
 
     async def back(self) -> None:
         """Waits until it is there."""
-        await self._back.wait()
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
 
-    async def _start_again(self) -> None:
+    async def _start_again(self) -> str:
         await asyncio.sleep(DOWN_S)
-        await self.start()
+        return await self.start()
 
 
 @pytest_asyncio.fixture

@@ -17,6 +17,7 @@ import pytest
 
 from eventstore.embedded import start_embedded
 from eventstore.migrations import migrate
+from tests.patience import PATIENCE_S
 
 T = TypeVar("T")
 
@@ -42,11 +43,22 @@ class PostgresServer:
         run_apart(self._run(statement))
 
     async def _run(self, statement: str) -> None:
-        connection = await asyncpg.connect(self.dsn)
+        connection = await asyncpg.connect(self.dsn, timeout=PATIENCE_S)
         try:
-            await connection.execute(statement)
+            async with asyncio.timeout(PATIENCE_S):
+                await _executed(connection, statement)
         finally:
             await connection.close()
+
+
+async def _executed(connection: Any, statement: str) -> None:
+    """Makes or drops a database; the server itself waits five seconds for whoever has just left it, and no longer."""
+    while True:
+        try:
+            await connection.execute(statement)
+            return
+        except asyncpg.ObjectInUseError:
+            await asyncio.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

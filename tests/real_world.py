@@ -1,5 +1,6 @@
 """A private chain with money for the real tests, mined once a process, and worlds of real programs on copies of it."""
 
+import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.monero_programs import WalletProgram, free_port, launch_regtest, launch_wallet
-from actors.ports import WalletRpc
+from actors.monero_programs import WalletProgram, launch_regtest, launch_wallet, reserved_port
+from actors.ports import DaemonRpc, WalletRpc
 from actors.processes import ProcessKeeper
 from actors.slots import SlotHost
 from domain.ids import Address, TxHash
@@ -19,6 +20,7 @@ from domain.roles import THREE, Role
 from eventstore.embedded import start_embedded
 from ops.regtest.chain import FIRST_BLOCKS, FunderWallet, RegtestChain
 from service.embedded import CHAIN, POSTGRES, PROGRAMS
+from tests.patience import PATIENCE_S
 from tests.postgres_fixtures import run_apart
 
 FUNDER = "funder"
@@ -99,8 +101,8 @@ async def _mined(folder: Path) -> RichChain:
 @asynccontextmanager
 async def chain_running(home: Path) -> AsyncIterator[str]:
     """Runs the chain of a home that no world runs at the moment, and yields its address."""
-    port = free_port()
-    process = await launch_regtest(ProcessKeeper(home / "outside"), folder=home / CHAIN, port=port)
+    with reserved_port() as port:
+        process = await launch_regtest(ProcessKeeper(home / "outside"), folder=home / CHAIN, port=port)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -110,10 +112,10 @@ async def chain_running(home: Path) -> AsyncIterator[str]:
 @asynccontextmanager
 async def funder_running(home: Path, *, daemon_url: str) -> AsyncIterator[FunderWallet]:
     """Runs the ordinary wallet of a home; a chain that does not answer yet may be named later."""
-    program = WalletProgram(
-        name="funder", folder=home / FUNDER, port=free_port(), daemon_address=daemon_url.removeprefix("http://")
-    )
-    process, quiet = await launch_wallet(ProcessKeeper(home / "outside"), program)
+    daemon_address = daemon_url.removeprefix("http://")
+    with reserved_port() as port:
+        program = WalletProgram(name="funder", folder=home / FUNDER, port=port, daemon_address=daemon_address)
+        process, quiet = await launch_wallet(ProcessKeeper(home / "outside"), program)
     await quiet.aclose()
     funder = FunderWallet(program.url)
     try:
@@ -121,6 +123,13 @@ async def funder_running(home: Path, *, daemon_url: str) -> AsyncIterator[Funder
     finally:
         await funder.aclose()
         await process.stop()
+
+
+async def until_passed_on(daemon: DaemonRpc, tx_hash: TxHash) -> None:
+    """Waits until a daemon has passed a payment on: until then no block has it, and no watch shows it."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not all(known.relayed for known in await daemon.transactions([tx_hash])):
+            await asyncio.sleep(0.01)
 
 
 async def balances(funder: FunderWallet, rich: RichChain) -> dict[Role, int]:

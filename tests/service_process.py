@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 PRELOADED = ["tests.chaos.child", "tests.chaos.loaded", "tests.chaos.node_child", "tests.real.child"]
-ENDED_S = 90.0
+ENDED_S = 300.0
 STDOUT, STDERR = 1, 2
 
 

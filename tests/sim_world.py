@@ -25,6 +25,7 @@ from eventstore.opening import Store, memory_store
 from schemas.sealing import SealedKind
 from service.node import Node, NodeLimits
 from tests.given import AMOUNT, ARBITER, BUYER, USERS, VENDOR
+from tests.patience import PATIENCE_S
 
 FAST = NodeLimits(
     supervisor=SupervisorLimits(recheck_s=0.2, renew_s=0.2),
@@ -165,7 +166,7 @@ def moment(node: Node) -> Micros:
     return Micros(node.clock.now())
 
 
-async def until(node: Node, escrow_id: EscrowId, *statuses: str, timeout_s: float = 20) -> Escrow:
+async def until(node: Node, escrow_id: EscrowId, *statuses: str, timeout_s: float = PATIENCE_S) -> Escrow:
     """Waits until an escrow is in one of these states."""
     async with asyncio.timeout(timeout_s):
         while True:
@@ -175,7 +176,7 @@ async def until(node: Node, escrow_id: EscrowId, *statuses: str, timeout_s: floa
             await asyncio.sleep(0.01)
 
 
-async def until_true(probe: Callable[[], bool], *, timeout_s: float = 20) -> None:
+async def until_true(probe: Callable[[], bool], *, timeout_s: float = PATIENCE_S) -> None:
     """Waits until something holds."""
     async with asyncio.timeout(timeout_s):
         while not probe():
@@ -194,7 +195,7 @@ async def pay_in(world: SimWorld, node: Node, escrow_id: EscrowId, *, amount: in
 async def play_release(world: SimWorld, node: Node, escrow_id: EscrowId) -> Escrow:
     """Plays an escrow from where it stands to its release, mining all the while; every step may be repeated."""
     by = {"funded": c.Ship(at=Micros(0), by=VENDOR), "delivering": c.ConfirmDelivery(at=Micros(0), by=BUYER)}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             state = await node.desk.state(escrow_id)
             assert state is not None

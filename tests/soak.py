@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -48,8 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tells how much of each trial was done, where the run asked for all of it."""
+    """Tells how much of each trial was done, where the run asked for all of it; in the file `SOAK_REPORT` as well."""
     if SECONDS:
+        lines = [f"{count:>9} of {full} {what}" for what, (count, full) in _done.items()]
         terminalreporter.section("repeated trials")
-        for what, (count, full) in _done.items():
-            terminalreporter.line(f"{count:>9} of {full} {what}")
+        for line in lines:
+            terminalreporter.line(line)
+        if report := os.environ.get("SOAK_REPORT"):
+            Path(report).write_text("".join(f"{line}\n" for line in lines))

@@ -20,9 +20,9 @@ from schemas.codec import encode
 from schemas.stream import HEARTBEAT, Message
 from service.auth import Right
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
+from tests.patience import PATIENCE_S
 from tests.worlds import World
 
-LIMIT_S = 60.0
 ADMIN = "root"
 
 
@@ -95,7 +95,7 @@ class Listener:
 
     async def next(self) -> Message:
         """Returns the next message of whatever type; raises `Cut`."""
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             got = await self.socket.receive()
         if got.type is not WSMsgType.TEXT:
             raise Cut(self.socket.close_code or 0, str(got.extra or ""))

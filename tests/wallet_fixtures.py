@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import pytest
 
 from actors.daemon_rpc import HttpDaemon
-from actors.monero_programs import WalletProgram, free_port, launch_regtest, launch_wallet
+from actors.monero_programs import WalletProgram, launch_regtest, launch_wallet, reserved_port
 from actors.ports import DaemonRpc, WalletFault, WalletFiles, WalletRefused, WalletRpc
 from actors.processes import Process, ProcessKeeper
 from actors.simulation import SimChain, SimDaemon, SimFiles, SimFolder, SimWallet
@@ -20,13 +20,14 @@ from actors.wallet_files import FolderFiles
 from actors.wallet_rpc import HttpWallet
 from domain.ids import Address, TxHash
 from ops.regtest.chain import FIRST_BLOCKS, FunderWallet, RegtestChain
+from tests.real_world import until_passed_on
 
 _T = TypeVar("_T")
 
 PASSWORD = "correct horse"
 SEATS = ("buyer", "vendor", "arbiter")
 
-REAL = pytest.param("real", marks=[pytest.mark.xdist_group("real"), pytest.mark.timeout(300)])
+REAL = pytest.param("real", marks=[pytest.mark.xdist_group("real"), pytest.mark.timeout(1200)])
 
 
 class WalletWorld(Protocol):
@@ -90,8 +91,8 @@ class RealMonero:
     """The programs, started once a worker: monerod, three seats' wallets and the funder's."""
 
     def __init__(self, folder: Path) -> None:
-        self.keeper = ProcessKeeper(folder / "run")
-        self.port = free_port()
+        self.keeper, self._ports = ProcessKeeper(folder / "run"), contextlib.ExitStack()
+        self.port = self._ports.enter_context(reserved_port())
         self.folder = folder
         self.escrow: tuple[str, Address] | None = None
         self.miner: Address | None = None
@@ -117,6 +118,7 @@ class RealMonero:
 
     async def stop(self) -> None:
         await self.keeper.end_orphans()
+        self._ports.close()
 
     async def crash(self, seat: int) -> None:
         await self.processes[seat].kill()
@@ -134,7 +136,7 @@ class RealMonero:
         return WalletProgram(
             name=name,
             folder=self.folder / name,
-            port=free_port(),
+            port=self._ports.enter_context(reserved_port()),
             daemon_address=f"127.0.0.1:{self.port}",
             login=("caller", f"{name}-secret"),
         )
@@ -151,7 +153,9 @@ class RealWorld:
 
     async def pay(self, *payments: tuple[Address, int]) -> TxHash:
         await self._funder.refresh()
-        return await self._funder.pay_many(payments)
+        paid = await self._funder.pay_many(payments)
+        await until_passed_on(self.daemon, paid)
+        return paid
 
     async def mine(self, blocks: int) -> None:
         assert self._monero.miner is not None

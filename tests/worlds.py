@@ -37,6 +37,8 @@ from tests.given import ADDRESS, AMOUNT, ARBITER, BUYER, NETWORK_FEE, USERS, VEN
 
 HASH = "ab" * 32
 PAYOUT_HASH = TxHash("cd" * 32)
+OWN_WRITES_S = 30
+"""As long as the setting may be: a list shows what its caller wrote, be the machine ever so slow."""
 
 
 def public_key(number: int) -> str:
@@ -243,7 +245,11 @@ async def house_world(*, store: Store | None = None, **settings: Any) -> AsyncIt
     """Opens the API over a store (memory by default) for as long as the block lasts."""
     issuer = Ed25519PrivateKey.generate()
     public = issuer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    usual: dict[str, Any] = {"issuer_public_key": public, "arbiters": (Arbiter(user_id=ARBITER),)}
+    usual: dict[str, Any] = {
+        "issuer_public_key": public,
+        "arbiters": (Arbiter(user_id=ARBITER),),
+        "own_writes_wait_s": OWN_WRITES_S,
+    }
     chosen = Settings(**(usual | settings))
     store = store or memory_store(partitions=4)
     clock = SystemClock()

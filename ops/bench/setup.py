@@ -16,7 +16,7 @@ from pathlib import Path
 
 import aiohttp
 
-from actors.monero_programs import WalletProgram, free_port, launch_wallet
+from actors.monero_programs import WalletProgram, launch_wallet, reserved_port
 from actors.processes import ProcessKeeper
 from actors.wallet_rpc import HttpWallet
 from domain.ids import UserId
@@ -77,8 +77,9 @@ async def _slots(stack: AsyncExitStack, home: Path, *, daemon: str) -> list[Http
     keeper, wallets = ProcessKeeper(home), []
     for role in THREE:
         login = ("bare", secrets.token_urlsafe(16))
+        port = stack.enter_context(reserved_port())
         program = WalletProgram(
-            name=role.value, folder=home / role.value, port=free_port(), daemon_address=daemon, login=login
+            name=role.value, folder=home / role.value, port=port, daemon_address=daemon, login=login
         )
         process, wallet = await launch_wallet(keeper, program)
         stack.push_async_callback(process.stop)

@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
 import msgspec
 
 from actors.daemon_rpc import HttpDaemon
-from actors.monero_programs import WalletProgram, free_port, launch_wallet
+from actors.monero_programs import WalletProgram, launch_wallet, reserved_port
 from actors.processes import ProcessKeeper, port_answers
 from domain.ids import Address
 from ops.regtest.chain import FIRST_BLOCKS, SPENDABLE_AFTER, FunderWallet, RegtestChain
@@ -25,7 +26,10 @@ START_LIMIT_S = 120.0
 STOP_LIMIT_S = 60.0
 LISTEN_LIMIT_S = 30.0
 AGAIN_S = 0.5
-"""Before a stream that was cut is asked for again."""
+"""Before a stream that was cut is asked for again, or what was answered "later"."""
+LATER_LIMIT_S = 60.0
+LATER = ("busy", "unavailable")
+"""Problems that pass: whoever asks the same again, under the same key, is answered in the end."""
 
 
 class StageFailed(Exception):
@@ -114,14 +118,15 @@ async def outside(home: Path, *, daemon_url: str) -> AsyncIterator[Outside]:
     keeper = ProcessKeeper(home / "outside")
     await keeper.end_orphans()
     daemon, chain = HttpDaemon(daemon_url), RegtestChain(daemon_url)
-    program = WalletProgram(
-        name="ordinary-wallet",
-        folder=home / "outside",
-        port=free_port(),
-        daemon_address=daemon_url.removeprefix("http://"),
-        login=("outside", secrets.token_urlsafe(24)),
-    )
-    process, quiet = await launch_wallet(keeper, program)
+    with reserved_port() as port:
+        program = WalletProgram(
+            name="ordinary-wallet",
+            folder=home / "outside",
+            port=port,
+            daemon_address=daemon_url.removeprefix("http://"),
+            login=("outside", secrets.token_urlsafe(24)),
+        )
+        process, quiet = await launch_wallet(keeper, program)
     await quiet.aclose()
     assert program.login is not None
     wallet = FunderWallet(program.url, user=program.login[0], password=program.login[1])
@@ -203,7 +208,7 @@ class Ear:
 
 
 class Person:
-    """Somebody with a token, using the HTTP API and nothing else."""
+    """Somebody with a token, using the HTTP API and nothing else; told to come later, they come again for a while."""
 
     def __init__(self, name: str, *, token: str, api: str, session: aiohttp.ClientSession) -> None:
         self.name, self._api, self._session = name, api, session
@@ -235,8 +240,23 @@ class Person:
 
     async def _ask(self, method: str, path: str, body: dict[str, object] | None) -> dict[str, object]:
         headers = self._headers if body is None else {**self._headers, "Idempotency-Key": secrets.token_hex(16)}
+        end = time.monotonic() + LATER_LIMIT_S
+        while True:
+            try:
+                return await self._asked(method, path, body, headers)
+            except (Refusal, aiohttp.ClientConnectionError) as failed:
+                passes = not isinstance(failed, Refusal) or failed.code in LATER
+                if not passes or time.monotonic() > end:
+                    raise
+            await asyncio.sleep(AGAIN_S)
+
+    async def _asked(
+        self, method: str, path: str, body: dict[str, object] | None, headers: Mapping[str, str]
+    ) -> dict[str, object]:
         async with self._session.request(method, self._api + path, json=body, headers=headers) as answer:
+            if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and not answer.content_type.endswith("json"):
+                raise Refusal(status=answer.status, code="unavailable")  # a proxy's own words
             read: dict[str, object] = msgspec.json.decode(await answer.read())
-            if answer.status >= 400:
+            if answer.status >= HTTPStatus.BAD_REQUEST:
                 raise Refusal(status=answer.status, code=str(read.get("code")))
             return read

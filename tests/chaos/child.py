@@ -24,6 +24,7 @@ from schemas.sealing import SealedKind
 from service.node import Node
 from tests.chaos.remote import RemoteWorld
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
+from tests.patience import PATIENT
 from tests.sim_world import FAST, create, moment, payout_address, set_addresses, tell
 
 ESCROW = EscrowId("esc_killed")
@@ -54,7 +55,7 @@ def run(orders: Orders) -> None:
 
 async def open_killed_store(dsn: str) -> Store:
     """Opens the store as every child does."""
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="node-1")
+    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="node-1", limits=PATIENT)
 
 
 async def _live(orders: Orders) -> None:

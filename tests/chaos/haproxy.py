@@ -10,7 +10,8 @@ from pathlib import Path
 
 import aiohttp
 
-from actors.monero_programs import free_port
+from actors.monero_programs import reserved_port
+from tests.patience import PATIENCE_S
 
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 CONFIG = Path(__file__).parents[2] / "ops" / "haproxy" / "haproxy.cfg"
@@ -20,20 +21,20 @@ NODES = 3
 @contextmanager
 def haproxy(ports: Mapping[str, int]) -> Iterator[str]:
     """Runs HAProxy with our configuration in front of three nodes."""
-    bind = f"127.0.0.1:{free_port()}"
     where = {f"THIRDKEY_NODE_{n}": f"127.0.0.1:{port}" for n, port in enumerate(ports.values(), start=1)}
-    environment = {**os.environ, "THIRDKEY_BIND": bind, **where}
-    program = subprocess.Popen([str(HAPROXY), "-f", CONFIG, "-q"], env=environment, stdout=subprocess.DEVNULL)
-    try:
-        yield f"http://{bind}"
-    finally:
-        program.kill()
-        program.wait()
+    with reserved_port() as own:
+        environment = {**os.environ, "THIRDKEY_BIND": f"127.0.0.1:{own}", **where}
+        program = subprocess.Popen([str(HAPROXY), "-f", CONFIG, "-q"], env=environment, stdout=subprocess.DEVNULL)
+        try:
+            yield f"http://127.0.0.1:{own}"
+        finally:
+            program.kill()
+            program.wait()
 
 
 async def all_answer(session: aiohttp.ClientSession, url: str) -> None:
     """Waits until HAProxy lets all three nodes be asked."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         seen: set[str] = set()
         while len(seen) < NODES:
             try:

@@ -37,7 +37,7 @@ DOWN = (LogUnavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """On which database a child works, for how many seconds after its start, and with which seed.
+    """On which database a child works, how long at least, and with which seed.
 
     Each answer that something is durable is noted in the file `acknowledged` of `folder`.
     """
@@ -46,6 +46,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     seed: int
     live_s: float
+    """Seconds from its start, which a busy machine may need for the start alone."""
+    acknowledged_min: int
+    """It is not killed before it was told so often that something is durable."""
 
 
 def run(load: Load) -> None:
@@ -73,26 +76,50 @@ def _node(store: Store) -> Node:
 
 
 async def _live(load: Load) -> None:
-    asyncio.get_running_loop().call_later(load.live_s, os.kill, os.getpid(), signal.SIGKILL)
+    told = Told(load)
+    ending = asyncio.create_task(told.end())
     try:
         node = _node(await open_loaded_store(load.dsn))
         await node.start()
     except DOWN:
         os.kill(os.getpid(), signal.SIGKILL)  # a service does not start without its database: this life is over
     draw = random.Random(load.seed)
-    await asyncio.gather(*(_customer(node, load, f"{load.seed}_{n}", draw.random()) for n in range(CUSTOMERS)))
+    customers = (_customer(node, told, f"{load.seed}_{n}", draw.random()) for n in range(CUSTOMERS))
+    await asyncio.gather(ending, *customers)
 
 
-async def _customer(node: Node, load: Load, name: str, seed: float) -> None:
+class Told:
+    """Notes what is durable, and kills the process when it has lived long enough."""
+
+    def __init__(self, load: Load) -> None:
+        self._load, self._count, self._moved = load, 0, asyncio.Event()
+
+    def note(self, line: str) -> None:
+        descriptor = os.open(self._load.folder / ACKNOWLEDGED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        # One write to the page cache: a killed process loses nothing of it.
+        os.write(descriptor, f"{line}\n".encode())
+        os.close(descriptor)
+        self._count += 1
+        self._moved.set()
+
+    async def end(self) -> None:
+        await asyncio.sleep(self._load.live_s)
+        while self._count < self._load.acknowledged_min:
+            self._moved.clear()
+            await self._moved.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _customer(node: Node, told: Told, name: str, seed: float) -> None:
     draw = random.Random(seed)
     for number in count():
         escrow_id = EscrowId(f"esc_{name}_{number}")
-        await _tell(node, load, escrow_id, _order(node, escrow_id))
+        await _tell(node, told, escrow_id, _order(node, escrow_id))
         for role in draw.sample(THREE, k=draw.randint(0, 3)):
             address = c.SetPayoutAddress(at=moment(node), by=USERS[role], tag=f"{role} {name}", address=Sealed("x"))
-            await _tell(node, load, escrow_id, address)
+            await _tell(node, told, escrow_id, address)
         if draw.random() < 0.5:
-            await _tell(node, load, escrow_id, c.CancelEscrow(at=moment(node), by=draw.choice([BUYER, VENDOR])))
+            await _tell(node, told, escrow_id, c.CancelEscrow(at=moment(node), by=draw.choice([BUYER, VENDOR])))
 
 
 def _order(node: Node, escrow_id: EscrowId) -> c.CreateEscrow:
@@ -110,7 +137,7 @@ def _order(node: Node, escrow_id: EscrowId) -> c.CreateEscrow:
     return c.CreateEscrow(at=moment(node), terms=terms, by=UserId(BUYER))
 
 
-async def _tell(node: Node, load: Load, escrow_id: EscrowId, command: AnyCommand) -> None:
+async def _tell(node: Node, told: Told, escrow_id: EscrowId, command: AnyCommand) -> None:
     command_id = derived_id(escrow_id, msgspec.json.encode(command).hex())
     while True:
         try:
@@ -121,12 +148,5 @@ async def _tell(node: Node, load: Load, escrow_id: EscrowId, command: AnyCommand
             await asyncio.sleep(0.02)
             continue
         assert isinstance(answer, Accepted), answer
-        _note(load, f"{escrow_id} {answer.version} {command_id}")
+        told.note(f"{escrow_id} {answer.version} {command_id}")
         return
-
-
-def _note(load: Load, line: str) -> None:
-    descriptor = os.open(load.folder / ACKNOWLEDGED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    # One write to the page cache: a killed process loses nothing of it.
-    os.write(descriptor, f"{line}\n".encode())
-    os.close(descriptor)

@@ -14,6 +14,7 @@ from projections.models import MODELS
 from projections.opening import open_models
 from projections.rebuild import rebuild
 from projections.runner import Runner
+from tests.patience import PATIENT
 
 PARTITIONS = 4
 
@@ -58,7 +59,7 @@ def run(doom: Doom) -> None:
 
 
 async def _live(doom: Doom) -> None:
-    store = await open_store(dsn=doom.dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="n")
+    store = await open_store(dsn=doom.dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="n", limits=PATIENT)
     tables = cast(ModelTables, DeadlyTables(open_models(store)[0], doom))
     await Runner(store.log, tables).catch_up()
     await rebuild(store.log, tables, tuple(MODELS))

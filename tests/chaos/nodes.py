@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,7 +16,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from actors.monero_programs import free_port
+from actors.monero_programs import reserved_port
 from domain.ids import UserId
 from service.auth import issue_token
 from tests.chaos.node_child import NodeOrders, run
@@ -26,9 +26,10 @@ from tests.service_process import start_process
 from tests.sim_world import payout_address
 
 NAMES = ("north", "east", "west")
-ANSWER_S = 1.5
-"""How long a person waits before they try another node; a stopped one takes calls and answers none."""
-LIMIT_S = 120.0
+ANSWER_S, ANSWER_MAX_S = 1.5, 30.0
+"""How long a person waits before they try another node; a stopped one takes calls and answers none. They wait longer
+each time, as nodes on a busy machine may need it."""
+LIMIT_S = 300.0
 BLOCKS = 5
 Body: TypeAlias = Mapping[str, Any] | None
 
@@ -38,11 +39,12 @@ class Nodes:
 
     def __init__(self, *, world: WireWorld, dsn: str, folder: Path, lease_s: float, escrows_max: int = 1_000) -> None:
         self.issuer, self.world, self.lease_s = Ed25519PrivateKey.generate(), world, lease_s
+        self._ports = ExitStack()
         public = self.issuer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.orders = {
             name: NodeOrders(
                 name=name,
-                port=free_port(),
+                port=self._ports.enter_context(reserved_port()),
                 dsn=dsn,
                 url=world.url,
                 folder=folder,
@@ -79,6 +81,7 @@ class Nodes:
         codes = {name: process.exitcode for name, process in self._processes.items()}
         for name in self._processes:
             self.kill(name)
+        self._ports.close()
         assert set(codes.values()) == {None}, codes
 
 
@@ -88,7 +91,7 @@ async def nodes_running(nodes: Nodes) -> AsyncIterator["People"]:
     for name in NAMES:
         nodes.start(name)
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_MAX_S)) as session:
             people = People(nodes, session)
             for name in NAMES:
                 await people.answered_by(name)
@@ -125,12 +128,18 @@ class People:
         key: str | None = None,
     ) -> tuple[int, Any]:
         """Asks one node after another until one answers with anything but "later"."""
+        patience_s = ANSWER_S
         async with asyncio.timeout(LIMIT_S):
             while True:
                 url = self.nodes.url_of(self.draw.choice(NAMES)) + path
                 try:
-                    status, answer = await self.ask_at(url, method, body, user=user, key=key)
-                except (aiohttp.ClientError, TimeoutError):
+                    async with asyncio.timeout(patience_s):
+                        status, answer = await self.ask_at(url, method, body, user=user, key=key)
+                except TimeoutError:
+                    patience_s = min(2 * patience_s, ANSWER_MAX_S)
+                    continue
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.05)
                     continue
                 if status != 503:
                     return status, answer

@@ -20,7 +20,7 @@ from domain.chain import ChainView
 from domain.ids import Address, EscrowId
 from domain.roles import THREE, Role
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)

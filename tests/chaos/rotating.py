@@ -6,6 +6,7 @@ import signal
 
 from eventstore.opening import open_store
 from eventstore.rotation import rotate
+from tests.patience import PATIENT
 
 BATCH = 7
 
@@ -16,7 +17,9 @@ def rotate_and_die(dsn: str, new: bytes, old: bytes, after: int) -> None:
 
 
 async def _rotate(dsn: str, new: bytes, old: bytes, after: int) -> None:
-    store = await open_store(dsn=dsn, encryption_key=new, other_keys=(old,), partitions=4, node_id="rotating")
+    store = await open_store(
+        dsn=dsn, encryption_key=new, other_keys=(old,), partitions=4, node_id="rotating", limits=PATIENT
+    )
 
     def die(done: int, _: int) -> None:
         if done >= after:

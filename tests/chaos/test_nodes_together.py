@@ -1,7 +1,7 @@
 """Three nodes answer as one: with and without HAProxy in front, whichever is asked."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import pytest_asyncio
 from domain.ids import EscrowId, UserId
 from domain.roles import Role
 from service.auth import issue_token
+from service.commands.stage import LATER
 from tests.chaos.haproxy import HAPROXY, all_answer, haproxy
 from tests.chaos.node_child import open_node_store
-from tests.chaos.nodes import NAMES, Nodes, People, nodes_running
+from tests.chaos.nodes import LIMIT_S, NAMES, Nodes, People, nodes_running
 from tests.chaos.wire import WireWorld
 from tests.given import AMOUNT, BUYER, VENDOR
 from tests.sim_world import payout_address
@@ -36,14 +37,17 @@ async def people(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[People]:
 
 
 async def at(people: People, name: str, method: str, path: str, body: Any = None, **how: Any) -> tuple[int, Any]:
-    """Asks one node, whose answer may take its time."""
+    """Asks one node, whose answer may take its time, and again where it says "later"."""
     how = {"user": BUYER, "key": None} | how
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             try:
-                return await people.ask_at(people.nodes.url_of(name) + path, method, body, **how)
+                status, answer = await people.ask_at(people.nodes.url_of(name) + path, method, body, **how)
+                if status != 503 or answer["code"] not in LATER:
+                    return status, answer
             except TimeoutError:
                 assert method == "GET" or how["key"], "not known whether it happened"
+            await asyncio.sleep(0.05)
 
 
 async def test_any_node_takes_a_command_once_shows_it_at_once_and_holds_the_limits_with_the_others(
@@ -97,24 +101,35 @@ async def test_haproxy_keeps_an_escrow_with_its_node_while_that_lives_and_passes
     with haproxy({name: people.nodes.orders[name].port for name in NAMES}) as url:
         await all_answer(people.session, url)
         escrow_id = await people.create("order-0")
-        homes = {name: await _home(people, url, name) for name in [escrow_id, *(f"esc_{n:032x}" for n in range(12))]}
+        homes = await _settled(people, url, [escrow_id, *(f"esc_{n:032x}" for n in range(12))])
         assert len(set(homes.values())) > 1
-        assert {name: await _home(people, url, name) for name in homes} == homes
         heard = asyncio.create_task(_first_event(people, url))
         dead = homes[escrow_id]
         people.nodes.kill(NAMES[int(dead.removeprefix("node-")) - 1])
-        moved = {name: await _home(people, url, name) for name in homes}
+        moved = await _settled(people, url, homes, without=dead)
         people.nodes.start(NAMES[int(dead.removeprefix("node-")) - 1])
-        assert dead not in moved.values()
         assert {name for name in homes if moved[name] != homes[name]} == {n for n in homes if homes[n] == dead}
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
             assert await heard == "escrow_created"
+
+
+async def _settled(people: People, url: str, escrows: Iterable[str], *, without: str | None = None) -> dict[str, str]:
+    """Names the node of each escrow, once they stay the same and are those of all nodes but one.
+
+    HAProxy takes a node for dead that is silent for two checks, as on a busy machine the living may be as well.
+    """
+    expected = {f"node-{n}" for n in range(1, len(NAMES) + 1)} - {without}
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            first, second = [{name: await _home(people, url, name) for name in escrows} for _ in range(2)]
+            if first == second and set(first.values()) == expected:
+                return first
 
 
 async def _home(people: People, url: str, escrow_id: str) -> str:
     """Names the node that answers for an escrow, asking until one does."""
     headers = {"Authorization": f"Bearer {issue_token(people.nodes.issuer, sub=UserId(BUYER), ttl_s=600)}"}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             try:
                 async with people.session.get(f"{url}/api/escrows/{escrow_id}", headers=headers) as answer:

@@ -24,7 +24,7 @@ from tests.killed_postgres import Database
 from tests.sim_world import SimWorld, payout_address
 
 ESCROW = EscrowId("esc_pg")
-LIFE_S = 80.0
+LIFE_S = 400.0
 LATER = (LogUnavailable, LogBusy, OutcomeUnknown, AskTimeout)
 """What a person is answered while the database is down: they try again."""
 

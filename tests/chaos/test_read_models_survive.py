@@ -9,6 +9,7 @@ from projections.differences import differences
 from projections.opening import open_models
 from tests.chaos.models_child import PARTITIONS, Doom, run
 from tests.model_worlds import append_lives
+from tests.patience import PATIENT
 from tests.service_process import run_process
 
 STARTS_MAX = 60
@@ -17,7 +18,9 @@ KILLED = -9
 
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
 async def test_read_models_survive_a_kill_at_every_write(postgres_dsn: str, tmp_path: Path, moment: str) -> None:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="n")
+    store = await open_store(
+        dsn=postgres_dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="n", limits=PATIENT
+    )
     kills = 0
     for number in range(1, STARTS_MAX):
         await append_lives(store.log, prefix=f"esc_{number}_")

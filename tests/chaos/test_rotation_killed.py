@@ -8,6 +8,7 @@ from pathlib import Path
 from eventstore.keys import wrapping_key_id
 from eventstore.opening import open_store
 from tests.chaos.rotating import rotate_and_die
+from tests.patience import PATIENT
 from tests.service_process import run_process
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
@@ -29,8 +30,10 @@ async def _command(dsn: str, home: Path, *, new: bytes, old: bytes | None) -> tu
 
 
 async def test_a_killed_rotation_is_gone_on_with_while_the_service_works(postgres_dsn: str, tmp_path: Path) -> None:
-    service = await open_store(dsn=postgres_dsn, encryption_key=NEW, other_keys=(OLD,), partitions=4, node_id="n")
-    before = await open_store(dsn=postgres_dsn, encryption_key=OLD, partitions=4, node_id="before")
+    service = await open_store(
+        dsn=postgres_dsn, encryption_key=NEW, other_keys=(OLD,), partitions=4, node_id="n", limits=PATIENT
+    )
+    before = await open_store(dsn=postgres_dsn, encryption_key=OLD, partitions=4, node_id="before", limits=PATIENT)
     sealed = {f"esc_{n}": await before.vault.seal(f"esc_{n}", **PLACE, plain=b"%d" % n) for n in range(KEYS)}
     await before.aclose()
     try:

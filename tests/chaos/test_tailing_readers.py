@@ -11,13 +11,14 @@ import pytest
 from eventstore.api import Append, Appended, Conflict, EventLog, NewEvent
 from eventstore.opening import Store, open_store
 from eventstore.subscription import Subscription
+from tests.patience import PATIENT
 from tests.soak import done, size
 
 WRITERS, NODES, READERS, PARTITIONS = 64, 4, 3, 4
 EVENTS_EACH = 5
 SHORT, FULL = 12_000, 1_000_000
-RESTART_EVERY = 40
-"""Pages after which a reader begins anew from where it was."""
+PAGE_MAX, RESTART_EVERY = 100, 40
+"""Events in a page; pages after which a reader begins anew from where it was."""
 
 # Runs as the commit begins, with every lock held: what a slow disk or a stopped server process does to a transaction.
 PAUSE = """
@@ -35,7 +36,7 @@ class Tail:
     """A reader that believes nothing: it counts for itself what it was handed."""
 
     def __init__(self, log: EventLog) -> None:
-        self._log, self._subscription = log, Subscription(log, poll_s=0.2)
+        self._log, self._subscription = log, Subscription(log, poll_s=0.2, page_max=PAGE_MAX)
         self.positions = Counter[int]()
         self.faults: list[str] = []
         self.restarts = 0
@@ -61,7 +62,7 @@ class Tail:
     def _restart(self) -> None:
         self.restarts += 1
         self._subscription.close()
-        self._subscription = Subscription(self._log, after=dict(self.positions), poll_s=0.2)
+        self._subscription = Subscription(self._log, after=dict(self.positions), poll_s=0.2, page_max=PAGE_MAX)
 
 
 @pytest.mark.soak
@@ -90,7 +91,9 @@ async def test_readers_of_the_logs_end_skip_nothing_and_repeat_nothing(postgres_
 
 
 async def _open(dsn: str, number: int) -> Store:
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id=f"node-{number}")
+    return await open_store(
+        dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id=f"node-{number}", limits=PATIENT
+    )
 
 
 async def _write(store: Store, writer: int, events: int, draw: random.Random) -> int:

@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 
 from actors.daemon_rpc import TXS_PER_CALL, HttpDaemon
+from actors.monero_programs import reserved_port
 from actors.ports import DaemonDown, KeyImageStatus
 from domain.ids import KeyImage, TxHash
 
@@ -127,9 +128,10 @@ async def test_answers_that_cannot_be_right_are_refused(node, daemon):
         await daemon.transactions([UNKNOWN])
 
 
-async def test_nobody_listening_is_a_daemon_that_is_down(unused_tcp_port):
-    daemon = HttpDaemon(f"http://127.0.0.1:{unused_tcp_port}")
-    for call in (daemon.info(), daemon.pool_hashes(), daemon.transactions([UNKNOWN]), daemon.block(1)):
-        with pytest.raises(DaemonDown):
-            await call
-    await daemon.aclose()
+async def test_nobody_listening_is_a_daemon_that_is_down():
+    with reserved_port() as port:
+        daemon = HttpDaemon(f"http://127.0.0.1:{port}")
+        for call in (daemon.info(), daemon.pool_hashes(), daemon.transactions([UNKNOWN]), daemon.block(1)):
+            with pytest.raises(DaemonDown):
+                await call
+        await daemon.aclose()

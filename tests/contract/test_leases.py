@@ -23,9 +23,9 @@ async def test_a_free_lease_is_taken_and_seen(leases):
 
 
 async def test_another_holder_waits_until_it_expires(leases, store_world):
-    await leases.acquire("s/buyer", holder="a", seconds=0.2)
+    await leases.acquire("s/buyer", holder="a", seconds=60)
     assert await leases.acquire("s/buyer", holder="b", seconds=60) is None
-    await store_world.pass_time(0.3)
+    await store_world.pass_time(61)
     assert (await leases.held())["s/buyer"].expired
     assert (await leases.acquire("s/buyer", holder="b", seconds=60)).fence == 2
 
@@ -39,16 +39,16 @@ async def test_a_holder_retakes_its_own_lease_at_once_with_a_higher_fence(leases
 
 
 async def test_a_renewed_lease_outlives_its_first_end(leases, store_world):
-    lease = await leases.acquire("s/buyer", holder="a", seconds=0.6)
-    await store_world.pass_time(0.4)
+    lease = await leases.acquire("s/buyer", holder="a", seconds=600)
+    await store_world.pass_time(400)
     assert await leases.renew(lease)
-    await store_world.pass_time(0.4)
+    await store_world.pass_time(400)
     assert await leases.acquire("s/buyer", holder="b", seconds=60) is None
 
 
 async def test_a_lease_taken_over_cannot_be_renewed_or_released(leases, store_world):
-    old = await leases.acquire("s/buyer", holder="a", seconds=0.05)
-    await store_world.pass_time(0.1)
+    old = await leases.acquire("s/buyer", holder="a", seconds=60)
+    await store_world.pass_time(61)
     await leases.acquire("s/buyer", holder="b", seconds=60)
     assert not await leases.renew(old)
     await leases.release(old)
@@ -64,17 +64,17 @@ async def test_a_released_lease_is_free_cannot_be_renewed_and_keeps_its_fence(le
 
 
 async def test_an_expired_lease_nobody_took_can_still_be_renewed(leases, store_world):
-    lease = await leases.acquire("s/buyer", holder="a", seconds=0.05)
-    await store_world.pass_time(0.1)
+    lease = await leases.acquire("s/buyer", holder="a", seconds=60)
+    await store_world.pass_time(61)
     assert await leases.renew(lease)
     assert await leases.acquire("s/buyer", holder="b", seconds=60) is None
 
 
 async def test_a_lease_given_back_is_told_from_one_that_only_expired(leases, store_world):
-    kept = await leases.acquire("s/kept", holder="a", seconds=0.05)
-    back = await leases.acquire("s/back", holder="a", seconds=0.05)
+    kept = await leases.acquire("s/kept", holder="a", seconds=60)
+    back = await leases.acquire("s/back", holder="a", seconds=60)
     await leases.release(back)
-    await store_world.pass_time(0.1)
+    await store_world.pass_time(61)
     rows = await leases.held()
     assert [(rows[name].expired, rows[name].released) for name in ("s/kept", "s/back")] == [(True, False), (True, True)]
     await leases.release(kept)
@@ -82,8 +82,8 @@ async def test_a_lease_given_back_is_told_from_one_that_only_expired(leases, sto
 
 
 async def test_a_lease_that_was_not_given_back_goes_on_saying_what_it_was_used_for(leases, store_world):
-    await leases.acquire("s/buyer", holder="a", seconds=0.05, detail="first")
-    await store_world.pass_time(0.1)
+    await leases.acquire("s/buyer", holder="a", seconds=60, detail="first")
+    await store_world.pass_time(61)
     taken = await leases.acquire("s/buyer", holder="b", seconds=60, detail="second")
     assert (await leases.held())["s/buyer"].detail == "first"
     await leases.release(taken)

@@ -2,9 +2,11 @@
 
 import asyncio
 
+from msgspec.structs import replace
+
 from eventstore.api import AlreadyDone, Appended, Conflict
-from eventstore.grouped import LogLimits
 from tests.contract.test_log import event, item
+from tests.patience import PATIENT
 
 
 async def test_a_version_remembered_is_not_believed_once_another_node_appended(store_world):
@@ -42,7 +44,7 @@ async def test_a_command_that_another_node_did_without_events_is_already_done(st
 
 
 async def test_more_streams_than_are_remembered_append_as_well(store_world):
-    store = await store_world.open(limits=LogLimits(append_versions_max=1))
+    store = await store_world.open(limits=replace(PATIENT, append_versions_max=1))
     for version in range(3):
         outcomes = await asyncio.gather(*(store.log.append(item(f"s{n}", version, event())) for n in range(6)))
         assert [outcome.version for outcome in outcomes] == [version + 1] * 6

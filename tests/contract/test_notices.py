@@ -8,6 +8,7 @@ import pytest
 from eventstore.opening import open_store
 from eventstore.subscription import Subscription
 from tests.contract.test_subscription import NEVER_S, follow, item
+from tests.patience import PATIENT
 
 PARTITIONS = 4
 
@@ -25,7 +26,13 @@ async def opened(postgres_dsn):
     stores = []
 
     async def open_one(**more):
-        usual = {"dsn": postgres_dsn, "encryption_key": bytes(32), "partitions": PARTITIONS, "node_id": "n"}
+        usual = {
+            "dsn": postgres_dsn,
+            "encryption_key": bytes(32),
+            "partitions": PARTITIONS,
+            "node_id": "n",
+            "limits": PATIENT,
+        }
         store = await open_store(**(usual | more))
         stores.append(store)
         return store

@@ -1,28 +1,35 @@
 """Programs we own: ended by identity, found after a crash of the service, and never mistaken for another's."""
 
+import asyncio
+import contextlib
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from actors.monero_programs import WalletProgram, free_port, regtest_program, wallet_program
+from actors.monero_programs import LOOPBACK, WalletProgram, regtest_program, reserved_port, wallet_program
 from actors.processes import ProcessKeeper, Program, ProgramFailed, port_answers
 
 SLEEPER = ("sleep", "300")
-STUBBORN = ("/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done")
+STUBBORN = ("/bin/sh", "-c", "trap 'echo asked' TERM; echo deaf; while :; do sleep 0.05; done")
 
 
-def program(name, argv=SLEEPER, stop_limit_s=5.0):
+def program(name, argv=SLEEPER, stop_limit_s=60.0):
     return Program(name=name, argv=argv, stop_limit_s=stop_limit_s)
 
 
 def deaf(out):
+    return saying(out, "deaf")
+
+
+def saying(out, word):
     async def said() -> bool:
-        return "deaf" in out.read_text()
+        return word in out.read_text()
 
     return said
 
@@ -52,7 +59,7 @@ async def test_one_name_runs_once(tmp_path):
 
 async def test_who_ignores_the_request_is_killed_after_its_limit(tmp_path):
     process = await ProcessKeeper(tmp_path).start(program("a", STUBBORN, 0.3))
-    await process.ready(deaf(tmp_path / "a.out"), limit_s=30)
+    await process.ready(deaf(tmp_path / "a.out"), limit_s=60)
     started = time.monotonic()
     await process.stop()
     assert not process.alive and time.monotonic() - started >= 0.3
@@ -73,15 +80,28 @@ async def test_a_program_that_cannot_run_is_said_to_have_failed(tmp_path):
 
     with pytest.raises(ProgramFailed, match="died"):
         process = await keeper.start(program("a", ("/nowhere/to/be/found",)))
-        await process.ready(never, limit_s=5)
+        await process.ready(never, limit_s=60)
 
 
 async def test_a_program_that_is_never_ready_is_given_up(tmp_path):
     process = await ProcessKeeper(tmp_path).start(program("a"))
-    port = free_port()
-    with pytest.raises(ProgramFailed, match="not ready"):
+    with reserved_port() as port, pytest.raises(ProgramFailed, match="not ready"):
         await process.ready(lambda: port_answers(port), limit_s=0.2)
     await process.stop()
+
+
+def test_a_reserved_port_is_its_programs_own_and_nobody_elses():
+    with reserved_port() as port, contextlib.ExitStack() as stack:
+        others = [stack.enter_context(socket.socket()) for _ in range(500)]
+        for other in others:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind((LOOPBACK, 0))
+        assert port not in {other.getsockname()[1] for other in others}
+        with socket.create_server((LOOPBACK, port)), socket.create_connection((LOOPBACK, port)):
+            pass
+        for _ in range(500):  # whose own end might be that very port: they would talk to themselves
+            with socket.socket() as caller, pytest.raises(ConnectionRefusedError):
+                caller.connect((LOOPBACK, port))
 
 
 async def test_orphans_of_a_killed_service_are_found_and_ended(tmp_path):
@@ -105,7 +125,7 @@ async def test_orphans_of_a_killed_service_are_found_and_ended(tmp_path):
     service.stdout.close()
     keeper = ProcessKeeper(tmp_path)
     assert pid_of(keeper, "a") == pids[0]
-    assert await keeper.end_orphans(stop_limit_s=5) == ("a", "b")
+    assert await keeper.end_orphans(stop_limit_s=60) == ("a", "b")
     assert keeper.find("a") is None and keeper.find("b") is None
     assert await keeper.end_orphans() == ()
 
@@ -123,7 +143,7 @@ async def test_a_pid_that_belongs_to_another_by_now_is_left_alone(tmp_path):
     }.items():
         (tmp_path / f"{name}.pid").write_text(text)
         assert keeper.find(name) is None
-    assert await keeper.end_orphans(stop_limit_s=5) == ("mine",)
+    assert await keeper.end_orphans(stop_limit_s=60) == ("mine",)
     assert not mine.alive
 
 
@@ -147,9 +167,12 @@ async def test_every_address_we_bind_is_the_loopback(tmp_path):
 async def test_many_programs_end_side_by_side(tmp_path):
     keeper = ProcessKeeper(tmp_path)
     names = [f"p{number}" for number in range(4)]
-    for name in names:
-        process = await keeper.start(program(name, STUBBORN))
-        await process.ready(deaf(tmp_path / f"{name}.out"), limit_s=30)
-    started = time.monotonic()
-    assert await keeper.end_orphans(stop_limit_s=2) == tuple(names)
-    assert 2 <= time.monotonic() - started < 4, "one limit for all, not one after another"
+    processes = [await keeper.start(program(name, STUBBORN)) for name in names]
+    for process in processes:
+        await process.ready(deaf(tmp_path / f"{process.name}.out"), limit_s=60)
+    ending = asyncio.create_task(keeper.end_orphans(stop_limit_s=600))
+    for process in processes:  # all are asked before the first of them has ended
+        await process.ready(saying(tmp_path / f"{process.name}.out", "asked"), limit_s=60)
+    for process in processes:
+        os.kill(process.pid, signal.SIGKILL)
+    assert await ending == tuple(names)

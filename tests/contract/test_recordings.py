@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from actors.monero_programs import reserved_port
 from actors.ports import Destination, WalletFault, WalletRefused, WalletUnknown
 from actors.wallet_rpc import HttpWallet
 
@@ -202,10 +203,11 @@ async def test_amounts_above_53_bits_are_read_exactly(replay, wallet):
     assert (proposal.amount, proposal.fee) == (2**63 - 1, 2**53 + 1)
 
 
-async def test_nobody_listening_and_no_answer_in_time_are_unknown_outcomes(replay, unused_tcp_port):
-    gone = HttpWallet(f"http://127.0.0.1:{unused_tcp_port}")
-    with pytest.raises(WalletUnknown, match="unreachable"):
-        await gone.refresh()
+async def test_nobody_listening_and_no_answer_in_time_are_unknown_outcomes(replay):
+    with reserved_port() as port:
+        gone = HttpWallet(f"http://127.0.0.1:{port}")
+        with pytest.raises(WalletUnknown, match="unreachable"):
+            await gone.refresh()
     slow = HttpWallet(replay.url, limits_s={"refresh": 0.0})
     with pytest.raises(WalletUnknown, match="time-out"):
         await slow.refresh()

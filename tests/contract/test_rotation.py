@@ -3,11 +3,12 @@
 from hashlib import sha256
 
 import pytest
+from msgspec.structs import replace
 
 from eventstore.api import Append, Appended, NewEvent, SealBroken, Shredded
-from eventstore.grouped import LogLimits
 from eventstore.keys import Rewrapped, wrapping_key_id
 from eventstore.rotation import rotate
+from tests.patience import PATIENT
 from tests.store_worlds import KEY
 
 # Keys are one row each: 4 partitions show what 1 would.
@@ -147,8 +148,8 @@ async def test_a_key_shredded_while_it_is_wrapped_anew_stays_shredded(store_worl
 
 async def test_a_key_shredded_by_another_node_is_forgotten_here_in_time(store_world):
     other = await store_world.open()
-    node = await store_world.open(limits=LogLimits(key_cache_s=0))
-    patient = await store_world.open(limits=LogLimits(key_cache_s=3_600))
+    node = await store_world.open(limits=replace(PATIENT, key_cache_s=0))
+    patient = await store_world.open(limits=replace(PATIENT, key_cache_s=3_600))
     sealed = await _sealed(node.vault, count=1)
     assert await _opened(patient.vault, sealed) == [b"secret 0"]
     await _shred(other, "e0")

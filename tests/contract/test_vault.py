@@ -4,9 +4,10 @@ import asyncio
 import base64
 
 import pytest
+from msgspec.structs import replace
 
 from eventstore.api import SealBroken
-from eventstore.grouped import LogLimits
+from tests.patience import PATIENT
 
 # Seats, slots and keys look up one row each: 4 partitions show what 1 would.
 pytestmark = pytest.mark.parametrize("store_world", ["memory-4", "postgres-4"], indirect=True)
@@ -97,7 +98,7 @@ async def test_opening_makes_no_key(store_world):
 
 
 async def test_more_escrows_than_the_cache_holds_still_open(store_world):
-    vault = (await store_world.open(limits=LogLimits(key_cache_max=2))).vault
+    vault = (await store_world.open(limits=replace(PATIENT, key_cache_max=2))).vault
     sealed = {f"e{n}": await vault.seal(f"e{n}", event="a", field="f", plain=b"%d" % n) for n in range(5)}
     assert [await vault.open(s, event="a", field="f", sealed=text) for s, text in sealed.items()] == [
         b"%d" % n for n in range(5)

@@ -22,13 +22,17 @@ def to(address, amount):
 
 async def paid(world, *payments, confirmations=10):
     """Pays and mines until the payment has so many confirmations; the next block need not have it."""
-    tx_hash, height = await world.pay(*payments), None
-    while height is None:
-        await world.mine(1)
-        height = (await world.daemon.transactions([tx_hash]))[0].height
+    height = await mined(world, await world.pay(*payments))
     missing = height + confirmations - (await world.daemon.info()).height
     if missing > 0:
         await world.mine(missing)
+
+
+async def mined(world, *tx_hashes):
+    """Mines until these are in the chain, and returns the height; the next block need not have them."""
+    while None in (heights := [each.height for each in await world.daemon.transactions(tx_hashes)]):
+        await world.mine(1)
+    return heights[0]
 
 
 async def caught_up(world, *seats):
@@ -263,11 +267,11 @@ async def _sign_and_submit(world, proposal, *, proposer, cosigner, third):
     for seat in (cosigner, cosigner, proposer, third):
         assert await seat.submit_multisig(signed.tx_hex) == signed.tx_hashes
     assert await world.daemon.key_images(proposal.key_images) == (KeyImageStatus.IN_POOL,)
-    await world.mine(1)
+    await mined(world, *signed.tx_hashes)
     assert await world.daemon.key_images(proposal.key_images) == (KeyImageStatus.IN_CHAIN,)
-    (mined,) = await world.daemon.transactions(signed.tx_hashes)
-    assert mined.height == (await world.daemon.info()).height - 1
-    assert [each["key"]["k_image"] for each in mined.body["vin"]] == list(proposal.key_images)
+    (found,) = await world.daemon.transactions(signed.tx_hashes)
+    assert found.height == (await world.daemon.info()).height - 1
+    assert [each["key"]["k_image"] for each in found.body["vin"]] == list(proposal.key_images)
     assert await cosigner.submit_multisig(signed.tx_hex) == signed.tx_hashes
 
 
@@ -295,7 +299,7 @@ async def test_of_two_signed_payouts_one_wins_and_dust_stays_behind(world):
     assert await fault_of_call(buyer.sign_multisig(other.tx_set)) is WalletFault.STALE
     assert await vendor.submit_multisig(first.tx_hex) == first.tx_hashes
     assert await fault_of_call(arbiter.submit_multisig(second.tx_hex)) is WalletFault.REJECTED
-    await world.mine(1)
+    await mined(world, *first.tx_hashes)
     assert await fault_of_call(vendor.submit_multisig(second.tx_hex)) is WalletFault.REJECTED
     await caught_up(world, buyer, vendor, arbiter)
     left = [each.amount for each in await vendor.incoming_transfers() if not each.spent]
@@ -327,7 +331,7 @@ async def test_a_frozen_deposit_is_left_out_until_it_is_thawed(world):
     assert again.key_images == (named,), "an import changes nothing about it"
     signed = await buyer.sign_multisig(again.tx_set)
     assert await buyer.submit_multisig(signed.tx_hex) == signed.tx_hashes
-    await world.mine(1)
+    await mined(world, *signed.tx_hashes)
 
 
 async def test_an_unstored_signature_is_given_again_with_the_same_hash(world):
@@ -343,7 +347,7 @@ async def test_an_unstored_signature_is_given_again_with_the_same_hash(world):
     await caught_up(world, buyer)
     assert (await buyer.sign_multisig(proposal.tx_set)).tx_hashes == signed.tx_hashes
     await vendor.submit_multisig(signed.tx_hex)
-    await world.mine(1)
+    await mined(world, *signed.tx_hashes)
     await caught_up(world, buyer, vendor)
 
 
@@ -363,4 +367,4 @@ async def test_a_reorganisation_below_a_deposit_takes_its_key_image_and_its_nonc
     proposal = await vendor.transfer([to(outside, 3 * XMR - FEE_ONE)])
     signed = await buyer.sign_multisig(proposal.tx_set)
     assert await buyer.submit_multisig(signed.tx_hex) == signed.tx_hashes
-    await world.mine(1)
+    await mined(world, *signed.tx_hashes)

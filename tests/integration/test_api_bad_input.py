@@ -144,15 +144,17 @@ async def test_a_body_that_unpacks_to_too_much_or_to_nothing_is_refused() -> Non
 
 async def test_a_body_that_never_ends_is_given_up() -> None:
     async with house_world(body_timeout_s=0) as world:
+        answered = asyncio.Event()
 
         async def slow() -> Any:
             yield b"{"
-            await asyncio.sleep(0.2)
+            await answered.wait()
             yield b"}"
 
         headers = {"Authorization": f"Bearer {world.token(BUYER)}", "Content-Type": "application/json"}
         async with world.client.post("/api/escrows", data=slow(), headers=headers) as answer:
             assert (answer.status, (await answer.json(content_type=None))["code"]) == (408, "body_slow")
+            answered.set()
 
 
 @pytest.mark.parametrize(

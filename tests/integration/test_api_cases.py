@@ -15,6 +15,7 @@ from eventstore.opening import memory_store, open_store
 from schemas.cursor import decode_cursor, encode_cursor
 from service.auth import Right
 from tests.given import AMOUNT, ARBITER, BUYER, HOUR, VENDOR
+from tests.patience import PATIENT
 from tests.worlds import PAYOUT_HASH, World, deposit, house_world
 
 CLAIM = "An empty box."
@@ -25,7 +26,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     store = None
     if request.param == "postgres":
         dsn = request.getfixturevalue("postgres_dsn")
-        store = await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+        store = await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     async with house_world(store=store) as world:
         yield world
 

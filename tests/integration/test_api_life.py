@@ -10,6 +10,7 @@ from domain.steps import Step
 from eventstore.opening import open_store
 from service.auth import Right
 from tests.given import ADDRESS, AMOUNT, ARBITER, BUYER, NETWORK_FEE, USERS, VENDOR
+from tests.patience import PATIENT
 from tests.worlds import PAYOUT_HASH, World, address_of, house_world
 
 
@@ -20,7 +21,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         store = None
     else:
         dsn = request.getfixturevalue("postgres_dsn")
-        store = await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+        store = await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     async with house_world(store=store) as world:
         yield world
 

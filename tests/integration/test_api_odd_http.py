@@ -1,9 +1,9 @@
 """Requests that are hardly HTTP: answered or cut off, never a fault of the service, and never repeated in its logs."""
 
 import asyncio
-import contextlib
 import io
 import json
+import re
 import time
 import zlib
 from base64 import urlsafe_b64encode
@@ -19,11 +19,12 @@ from service.auth import Right
 from service.logs import configure_logs
 from tests.given import BUYER, VENDOR
 from tests.integration.test_api_bad_input import refused
+from tests.patience import PATIENCE_S
+from tests.sim_world import until_true
 from tests.worlds import World, house_world
 
-PAUSE_S = 0.1
-"""Long enough that the head of a request has reached its handler before the rest arrives."""
-QUIET_S = 0.5
+GO_ON = "Expect: 100-continue"
+"""A head with this line is answered at once, when it has reached its handler; the body is sent after that."""
 
 
 @pytest.fixture
@@ -48,19 +49,23 @@ async def doors(world: World) -> AsyncIterator[int]:
 
 
 async def sent_raw(port: int, *pieces: bytes) -> bytes:
-    """Sends bytes, with a pause between the pieces, and returns what comes back until the connection is quiet."""
+    """Sends bytes, each piece when the one before was answered, and returns the last answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer = b""
     try:
-        for number, piece in enumerate(pieces):
-            await asyncio.sleep(PAUSE_S if number else 0)
-            writer.write(piece)
-        with contextlib.suppress(TimeoutError):
-            while part := await asyncio.wait_for(reader.read(65_536), QUIET_S):
-                answer += part
+        async with asyncio.timeout(PATIENCE_S):
+            for piece in pieces:
+                writer.write(piece)
+                answer = await _answer(reader)
     finally:
         writer.close()
     return answer
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    return head + await reader.readexactly(int(length[1]) if length else 0)
 
 
 def head(world: World, *lines: str) -> bytes:
@@ -77,17 +82,18 @@ def problem_in(answer: bytes) -> tuple[int, str]:
 
 async def test_a_body_that_arrives_and_does_not_unpack_is_malformed() -> None:
     async with house_world() as world, doors(world) as port:
-        said = head(world, "Content-Length: 20", "Content-Encoding: gzip")
+        said = head(world, "Content-Length: 20", "Content-Encoding: gzip", GO_ON)
         assert problem_in(await sent_raw(port, said, b"j" * 20)) == (400, "body_malformed")
 
 
 async def test_a_sender_who_goes_away_is_no_fault_of_the_service(written: io.StringIO) -> None:
     async with house_world() as world, doors(world) as port:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(head(world, "Content-Length: 100") + b"{")
-        await asyncio.sleep(PAUSE_S)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head(world, "Content-Length: 100", GO_ON))
+        await _answer(reader)
+        writer.write(b"{")
         writer.transport.abort()
-        await asyncio.sleep(PAUSE_S)
+        await until_true(lambda: "request" in written.getvalue())
     requests = [json.loads(line) for line in written.getvalue().splitlines()]
     assert [(each["event"], each["status"]) for each in requests] == [("request", 400)]
 
@@ -100,7 +106,7 @@ async def test_what_cannot_be_read_as_http_is_not_repeated_in_the_logs(written: 
         unknown = head(world, f"Content-Length: {len(body)}", "Content-Encoding: br")
         assert b" 400 " in await sent_raw(port, unknown + body)
         packed = zlib.compress(body)[:-4] + b"zzzz"
-        await sent_raw(port, head(world, f"Content-Length: {len(packed)}", "Content-Encoding: deflate"), packed)
+        await sent_raw(port, head(world, f"Content-Length: {len(packed)}", "Content-Encoding: deflate", GO_ON), packed)
     assert "request_unreadable: BadHttpMethod" in written.getvalue()
     for secret in ("brick", BUYER, VENDOR, "Content-", "Traceback"):
         assert secret not in written.getvalue()

@@ -22,14 +22,11 @@ from service.commands.audit import check
 from service.heads_file import HeadsFile, read_heads
 from tests.bundle_world import KEY, KEY_ID, sign
 from tests.given import ARBITER, BUYER, VENDOR
+from tests.patience import PATIENCE_S, PATIENT
 from tests.worlds import World, house_world
 
 KEY_HEX = KEY.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()).hex()
 OTHER = "ab" * 32
-PATIENCE_S = 60
-
-# Each command is a process that imports the service: seconds of a loaded machine.
-pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Audited:
 
 @pytest.fixture
 async def audited(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Audited]:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n", limits=PATIENT)
     async with house_world(store=store) as world:
         escrow_id = await world.funded()
         await sign(store)

@@ -31,6 +31,7 @@ from service.settings import Arbiter, Settings
 from service.telemetry import Telemetry
 from tests import canaries
 from tests.given import ARBITER, BUYER, VENDOR
+from tests.patience import PATIENCE_S, PATIENT
 from tests.sim_world import SimWorld, moment, pay_in, tell, until
 from tests.worlds import World
 
@@ -64,9 +65,9 @@ async def _life(chain: SimWorld, node: Node, world: World) -> EscrowId:
     """Plays an order through a dispute to a refund that is final, with mistakes on the way."""
     escrow_id = EscrowId(await world.create(order=ORDER))
     await world.set_addresses(escrow_id)
-    await until(node, escrow_id, "awaiting_funding", timeout_s=60)
+    await until(node, escrow_id, "awaiting_funding")
     await pay_in(chain, node, escrow_id)
-    await until(node, escrow_id, "funded", timeout_s=60)
+    await until(node, escrow_id, "funded")
     _, opened = await world.ask("POST", "/api/disputes/open", {"escrow_id": escrow_id, "claim": CLAIM})
     notes = await EscrowSecrets(node.store.vault, escrow_id).seal(SealedKind.ADMIN_NOTES, "", NOTES)
     noted = c.NoteRecovery(at=moment(node), by=UserId("root"), action="contact_arbiter", notes=notes)
@@ -76,7 +77,7 @@ async def _life(chain: SimWorld, node: Node, world: World) -> EscrowId:
     await world.ask("POST", "/api/disputes/resolve", ruling, user=VENDOR)
     assert (await world.ask("POST", "/api/disputes/resolve", ruling, user=ARBITER))[0] == 200
     await world.ask("POST", f"/api/disputes/open?claim={CLAIM.replace(' ', '+')}", raw=CLAIM.encode())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while name(await world.state(escrow_id)) != "refunded":
             chain.chain.mine(1)
             await asyncio.sleep(0.02)
@@ -116,7 +117,9 @@ async def test_secrets_lie_nowhere_in_plain(postgres_dsn: str) -> None:
     configure_logs(stream=stream)
     try:
         since = await canaries.keep_wal(connection)
-        store = await open_store(dsn=postgres_dsn, encryption_key=ENCRYPTION_KEY, partitions=4, node_id="n")
+        store = await open_store(
+            dsn=postgres_dsn, encryption_key=ENCRYPTION_KEY, partitions=4, node_id="n", limits=PATIENT
+        )
         chain = SimWorld(store=lambda: store)
         async with chain.running() as node, _house(node) as world:
             escrow_id = await _life(chain, node, world)

@@ -8,6 +8,7 @@ import pytest
 from eventstore.chain import GENESIS
 from eventstore.opening import open_store
 from eventstore.plan import Row, hashed
+from tests.patience import PATIENT
 
 SALTS = (bytes(16), bytes(range(240, 256)))
 ODD: Sequence[Row] = [
@@ -20,7 +21,7 @@ ODD: Sequence[Row] = [
 @pytest.mark.parametrize("position", [0, 9, 2**40])
 @pytest.mark.parametrize("count", [0, 1, 3])
 async def test_leaves_and_chains_made_in_sql_are_those_of_the_program(postgres_dsn, position, count):
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n", limits=PATIENT)
     rows, chain = ODD[:count], GENESIS if position == 0 else bytes(range(32))
     connection: asyncpg.Connection
     async with store.pools[0].acquire() as connection:

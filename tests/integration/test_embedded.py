@@ -19,6 +19,7 @@ from eventstore.api import AlreadyDone, Append, Appended, LogUnavailable, NewEve
 from eventstore.embedded import start_embedded
 from eventstore.embedded_os import EmbeddedFailed, assert_private, programs, server_processes, server_user
 from eventstore.opening import open_store
+from tests.patience import PATIENCE_S, PATIENT
 from tests.postgres_fixtures import run_apart
 
 
@@ -68,7 +69,7 @@ def kill_all(postmaster, data):
 
 
 async def until_gone(pid):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while alive(pid):
             await asyncio.sleep(0.02)
 
@@ -105,7 +106,7 @@ async def test_a_second_user_of_the_folder_joins_and_the_last_one_ends_it(folder
 
 async def test_after_kill_9_it_starts_again_and_no_acknowledged_append_is_lost(folder):
     server = await start_embedded(folder)
-    store = await open_store(dsn=server.dsn, encryption_key=bytes(32), partitions=1, node_id="n")
+    store = await open_store(dsn=server.dsn, encryption_key=bytes(32), partitions=1, node_id="n", limits=PATIENT)
     event = NewEvent(type="t", schema_version=1, occurred_at=1, meta=b"{}", body=b"{}")
     items = [Append(stream_id="s", expected_version=n, events=(event,), command_id=f"{n:064x}") for n in range(10_000)]
     acknowledged = 0
@@ -140,7 +141,8 @@ async def test_a_stale_pid_file_is_not_believed(folder, whose):
 
 
 async def test_a_server_that_does_not_answer_is_replaced(folder, monkeypatch):
-    monkeypatch.setattr("eventstore.embedded.PROBE_TIMEOUT_S", 0.3)
+    # Of one that was just started, more patience is asked than this.
+    monkeypatch.setattr("eventstore.embedded.PROBE_TIMEOUT_S", 0.001)
     monkeypatch.setattr("eventstore.embedded.ORPHANS_TIMEOUT_S", 0.3)
     server = await start_embedded(folder, durable=False)
     os.kill(server.pid, signal.SIGSTOP)

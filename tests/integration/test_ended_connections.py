@@ -7,6 +7,7 @@ import asyncpg
 
 from eventstore.opening import open_store
 from projections.opening import open_models
+from tests.patience import PATIENT
 from tests.postgres_fixtures import run_apart
 
 KEPT = 4
@@ -25,7 +26,7 @@ async def end_all(dsn):
 
 
 async def test_log_and_read_models_are_read_although_every_idle_connection_has_ended(postgres_dsn):
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     async with aclosing(store):
         _, rows = open_models(store)
         for read in (store.log.heads, store.heads.newest, store.keys.wrapped_by, store.slot_leases.held, rows.counts):

@@ -20,7 +20,7 @@ def test_the_tests_of_real_share_one_process_and_each_folder_is_told(tmp_path: P
     run = [sys.executable, "-m", "pytest", *plugins, "-v", "-n", "2", "--dist=loadgroup", f"--rootdir={tmp_path}"]
     done = subprocess.run(
         [*run, "-c", str(tmp_path / "pytest.ini"), str(tmp_path / "tests")],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr

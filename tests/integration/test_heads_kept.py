@@ -12,9 +12,8 @@ from service.heads import kept_heads
 from service.heads_file import heads_path, read_heads
 from service.keys import HEAD_FILE, has_head_key, head_key, known_head_keys
 from service.settings import Settings, SettingsWrong, load_settings
+from tests.patience import PATIENCE_S
 from tests.worlds import house_world
-
-PATIENCE_S = 60
 
 
 async def test_a_node_signs_what_happens_and_tells_who_listens(tmp_path: Path) -> None:

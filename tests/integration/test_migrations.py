@@ -6,9 +6,9 @@ import shutil
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from eventstore.api import Append, LogBusy, NewEvent
-from eventstore.grouped import LogLimits
 from eventstore.migrations import (
     SQL_FOLDER,
     DatabaseNewer,
@@ -21,6 +21,7 @@ from eventstore.migrations import (
 )
 from eventstore.opening import StoreUnsafe, open_store
 from projections.models import MODELS
+from tests.patience import PATIENT
 
 ALL = [migration.name for migration in read_migrations(SQL_FOLDER)]
 
@@ -39,7 +40,9 @@ def folder(tmp_path):
 
 
 async def opened(dsn, *, partitions=1, limits=None):
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=partitions, node_id="n", limits=limits)
+    return await open_store(
+        dsn=dsn, encryption_key=bytes(32), partitions=partitions, node_id="n", limits=limits or PATIENT
+    )
 
 
 async def with_one_event(dsn):
@@ -198,7 +201,7 @@ async def test_a_service_role_that_may_change_events_is_refused(postgres_dsn, co
 
 
 async def test_a_lock_held_too_long_is_answered_with_try_later(postgres_dsn, connection):
-    store = await opened(postgres_dsn, limits=LogLimits(lock_timeout_s=0.1))
+    store = await opened(postgres_dsn, limits=replace(PATIENT, lock_timeout_s=0.1))
     event = NewEvent(type="t", schema_version=1, occurred_at=1, meta=b"{}", body=b"{}")
     item = Append(stream_id="s", expected_version=0, events=(event,), command_id="0" * 64)
     async with connection.transaction():

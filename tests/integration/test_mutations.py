@@ -17,6 +17,7 @@ from service.head_signer import HeadSigner
 from tests.bundle_world import KEY, KEY_ID
 from tests.given import VENDOR
 from tests.mutations import COLUMNS, MUTATIONS, Auditor
+from tests.patience import PATIENT
 from tests.soak import rounds
 from tests.worlds import World, house_world
 
@@ -154,7 +155,9 @@ def test_every_column_is_changed_on_postgres_too() -> None:
 
 
 async def test_a_superuser_with_the_triggers_off_is_found_out(postgres_dsn: str) -> None:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="n")
+    store = await open_store(
+        dsn=postgres_dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="n", limits=PATIENT
+    )
     connection: Any = await asyncpg.connect(postgres_dsn)
     try:
         async with house_world(store=store) as world:

@@ -19,6 +19,7 @@ from eventstore.api import Append, Appended, NewEvent
 from eventstore.opening import open_store
 from service.logs import configure_logs
 from tests.given import VENDOR
+from tests.patience import PATIENT
 from tests.worlds import World, house_world
 
 NEWER = [("parcel_tracked", 1), ("shipped", 2)]
@@ -94,7 +95,7 @@ async def test_what_cannot_follow_is_another_problem_than_what_is_not_known() ->
 
 
 async def test_replay_tells_a_life_up_to_what_it_cannot_read(postgres_dsn: str, tmp_path: Path) -> None:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     async with house_world(store=store) as world:
         escrow_id = await world.create()
         known = await world.version(escrow_id)

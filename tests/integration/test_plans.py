@@ -5,6 +5,7 @@ import pytest
 
 from eventstore.opening import open_store
 from eventstore.queries import QUERIES
+from tests.patience import PATIENT
 
 NOTHING = ", ".join(["'{}'"] * 6)
 CALLS = {
@@ -26,7 +27,7 @@ CALLS = {
 
 @pytest.mark.parametrize("query", CALLS)
 async def test_a_query_on_an_empty_log_goes_by_the_index_that_fits_it(postgres_dsn, query):
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n", limits=PATIENT)
     values, expected = CALLS[query]
     connection: asyncpg.Connection
     async with store.pools[0].acquire() as connection:

@@ -25,10 +25,11 @@ from projections.runner import Runner
 from service.commands import projections as command
 from service.settings import Settings
 from tests.model_worlds import LIVES, append, append_lives, batch_of, new_events, unreadable
+from tests.patience import PATIENT
 from tests.store_worlds import StoreWorld
 from tests.worlds import house_world
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 two_backends = pytest.mark.parametrize("store_world", ["memory-4", "postgres-4"], indirect=True)
 
 
@@ -114,7 +115,7 @@ async def test_when_the_working_node_is_gone_another_goes_on(store_world: StoreW
 
 
 async def test_a_node_that_is_stopped_within_a_write_holds_the_others_up_for_a_bounded_time(postgres_dsn: str) -> None:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=1, node_id="n", limits=PATIENT)
     tables = PostgresModels(store.pools[-1], limits=LogLimits(lock_timeout_s=WAIT_S))
     await tables.begin(MODELS)
     batch = batch_of(LIVES["funded"], model="escrows")
@@ -206,7 +207,9 @@ async def test_a_stopped_model_is_tried_again_when_a_node_starts(
     async with running(store) as node:
         await append_lives(node.log)
         assert await node.models.passed_all("turns", timeout_s=WAIT_S)
-        assert (await node.tables.progress())["deadlines"].stopped
+        async with asyncio.timeout(WAIT_S):
+            while not (await node.tables.progress())["deadlines"].stopped:
+                await asyncio.sleep(0.01)
     broken_model.clear()
     async with running(store) as node:
         await node.at_the_end()
@@ -247,7 +250,7 @@ async def test_one_escrow_that_cannot_be_read_is_listed_and_the_others_go_on() -
 async def test_the_command_lists_and_rebuilds_beside_a_running_service(
     postgres_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     settings = Settings(database_url=postgres_dsn)
     async with running(store) as node:
         await append_lives(node.log)

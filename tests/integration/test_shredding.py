@@ -24,6 +24,7 @@ from service.node import Node
 from service.replay import story
 from service.settings import Settings
 from tests.given import ARBITER, BUYER, VENDOR
+from tests.patience import PATIENCE_S, PATIENT
 from tests.sim_world import SimWorld, create, moment, pay_in, play_release, set_addresses, tell, until, until_true
 from tests.worlds import World, address_of, house_world
 
@@ -32,7 +33,7 @@ ROOT = "root"
 
 
 async def _pg(dsn: str) -> Store:
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -90,7 +91,7 @@ async def _case_row(dsn: str, case_id: str, *, sealed: bool) -> bool:
     """Waits until the row of a case has its sealed columns, or has them blanked."""
     connection = await asyncpg.connect(dsn)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 row = await connection.fetchrow("select * from model_disputes where case_id = $1", case_id)
                 if row is not None and {row["buyer_claim"] is not None, row["reason"] is not None} == {sealed}:
@@ -198,9 +199,9 @@ async def test_a_shredded_escrow_is_watched_no_more_and_its_wallets_still_open()
     async with world.running() as node:
         escrow_id = await create(node)
         await set_addresses(node, escrow_id)
-        await until(node, escrow_id, "awaiting_funding", timeout_s=60)
+        await until(node, escrow_id, "awaiting_funding")
         await pay_in(world, node, escrow_id)
-        await until(node, escrow_id, "funded", timeout_s=60)
+        await until(node, escrow_id, "funded")
         state = await play_release(world, node, escrow_id)
         other = await _watched_other(world, node)
         await tell(node, escrow_id, c.ShredKey(at=moment(node), by=UserId(ROOT), retention_days=0))
@@ -218,9 +219,9 @@ async def test_a_shredded_escrow_is_watched_no_more_and_its_wallets_still_open()
 
 async def _watched_other(world: SimWorld, node: Node) -> EscrowId:
     other = await create(node, escrow_id="esc_other")
-    await until(node, other, "awaiting_funding", timeout_s=60)
-    await until_true(lambda: other in node.watcher.watched, timeout_s=60)
-    await until_true(lambda: all(not counts.busy for counts in node.slot_counts().values()), timeout_s=60)
+    await until(node, other, "awaiting_funding")
+    await until_true(lambda: other in node.watcher.watched)
+    await until_true(lambda: all(not counts.busy for counts in node.slot_counts().values()))
     return other
 
 

@@ -26,6 +26,7 @@ from schemas.codec import decode, encode
 from service.audit import Verified, verify
 from service.replay import json_lines, life, steps, story, xmr
 from tests.given import AMOUNT, NETWORK_FEE
+from tests.patience import PATIENT
 from tests.worlds import World, address_of, house_world
 
 
@@ -288,7 +289,7 @@ async def _thirdkey(*arguments: str, dsn: str, home: Path) -> tuple[int, str, st
 async def test_the_commands_tell_and_verify_a_log_in_use_and_find_what_was_touched(
     postgres_dsn: str, tmp_path: Path
 ) -> None:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     async with house_world(store=store) as world:
         escrow_id = await world.released()
         (code, out, err), (verified, says, _), (none, _, why) = await asyncio.gather(
@@ -323,7 +324,7 @@ async def test_the_commands_tell_and_verify_a_log_in_use_and_find_what_was_touch
     ],
 )
 async def test_a_head_that_does_not_fit_its_events_is_found(postgres_dsn: str, change: str, says: str) -> None:
-    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n")
+    store = await open_store(dsn=postgres_dsn, encryption_key=bytes(32), partitions=4, node_id="n", limits=PATIENT)
     async with house_world(store=store) as world:
         partition = store.log.partition_of(await world.released())
         connection = await asyncpg.connect(postgres_dsn)

@@ -13,9 +13,10 @@ from schemas.stream import Message
 from service.api.stream import HUB
 from service.auth import Right
 from tests.given import ARBITER, BUYER, VENDOR
+from tests.patience import PATIENCE_S
 from tests.postgres_fixtures import fresh_database
 from tests.sim_world import until_true
-from tests.soak import rounds
+from tests.soak import done, rounds
 from tests.store_worlds import PostgresWorld
 from tests.stream_world import ADMIN, Cut, append, created, escrow_id_of, listen, listen_live, noise
 from tests.worlds import house_world
@@ -209,7 +210,7 @@ async def test_sockets_are_bounded_for_each_user_and_for_the_node():
         headers = {"Authorization": f"Bearer {world.token(ARBITER)}"}
         await refused(world, 503, "streams_full", headers=headers)
         await first.close()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 with suppress(WSServerHandshakeError):
                     await listen_live(world)
@@ -253,7 +254,7 @@ async def hear_all(worlds, user, *, seed):
     """Listens from the beginning, cut at random and going on at a random node, until everything was heard."""
     draw, rights = random.Random(seed), ADMINS if user == ADMIN else ()
     heard: list[Message] = []
-    cursor, missing = "0", len(expected_of(user)) * EACH
+    cursor, missing, drops = "0", len(expected_of(user)) * EACH, 0
     while len(heard) < missing:
         listener = await listen(draw.choice(worlds), user, after=cursor, rights=rights)
         for _ in range(min(draw.randint(0, 30), missing - len(heard))):
@@ -261,8 +262,9 @@ async def hear_all(worlds, user, *, seed):
             cursor = heard[-1].cursor
         if draw.random() < 0.5:
             listener.drop()
+            drops += 1
         await listener.close()
-    return heard
+    return heard, drops
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -272,21 +274,25 @@ async def test_whoever_is_cut_at_any_message_and_resumes_at_any_node_misses_and_
 
 @pytest.mark.soak
 async def test_a_thousand_dropped_sockets_miss_and_repeat_nothing(postgres_server):
-    for seed in rounds("lives of five escrows whose listeners' sockets were dropped 15 to 25 times", short=1, full=60):
+    drops = 0
+    for seed in rounds("lives of five escrows whose listeners' sockets were dropped 15 to 25 times", short=1, full=70):
         with fresh_database(postgres_server) as dsn:
             world = PostgresWorld(dsn, partitions=4)
-            await grow_and_hear(world, seed=100 + seed)
+            drops += await grow_and_hear(world, seed=100 + seed)
             await world.aclose()
+            done("dropped sockets", drops, full=1_000)
 
 
 async def grow_and_hear(store_world, *, seed):
+    """Plays five lives to six listeners who miss and repeat nothing; returns how many sockets were dropped."""
     stores = [await store_world.open(), await store_world.open(node_id="m")]
     async with two_nodes(stores, stream_queue_max=5) as worlds:
         users = (BUYER, VENDOR, ARBITER, "carol", "judge", ADMIN)
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(4 * PATIENCE_S):
             _, *heard = await asyncio.gather(
                 grow(stores, seed=seed),
                 *(hear_all(worlds, user, seed=seed + n) for n, user in enumerate(users)),
             )
-        for user, messages in zip(users, heard, strict=True):
+        for user, (messages, _) in zip(users, heard, strict=True):
             assert versions(messages) == expected_of(user)
+        return sum(drops for _, drops in heard)

@@ -26,6 +26,7 @@ from ops.regtest.chain import RegtestChain
 from service.embedded import EmbeddedWorld
 from service.node import Node, NodeLimits
 from tests.chaos.child import do_what_is_awaited
+from tests.patience import PATIENT
 from tests.real_world import WrappedHost
 
 _T = TypeVar("_T")
@@ -84,7 +85,7 @@ def run(orders: Orders) -> None:
 async def _live(orders: Orders) -> None:
     world = EmbeddedWorld(home=orders.home)
     dsn, _ = await asyncio.gather(world.start_postgres(), world.start_chain_and_slots())
-    store = await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="node-1")
+    store = await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="node-1", limits=PATIENT)
     death = Death(orders)
     for event in await store.log.read_stream(ESCROW):
         death.hear(event.type, event.body)

@@ -30,9 +30,9 @@ from tests.given import AMOUNT
 from tests.real.child import mining_helps
 from tests.real_world import FUNDER, RichChain, WrappedHost, balances, funder_running, paid_by
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(1200)]
 
-LIFE_S = 120.0
+LIFE_S = 400.0
 ARBITERS = AMOUNT * Policy().arbiter_fee_ppm // 1_000_000
 
 

@@ -5,7 +5,7 @@ shares of the spend key.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from actors.clock import SystemClock
 from actors.daemon_rpc import HttpDaemon
-from actors.monero_programs import WalletProgram, free_port, launch_regtest, launch_wallet
+from actors.monero_programs import WalletProgram, launch_regtest, launch_wallet, reserved_port
 from actors.ports import WatchTarget
 from actors.processes import ProcessKeeper
 from actors.scan.follower import ScannerWatch
@@ -23,11 +23,12 @@ from actors.wallet_rpc import HttpWallet
 from domain.chain import ChainView, SeenOutput, SeenSpend
 from domain.ids import Address, EscrowId, KeyImage, OneTimeKey, TxHash
 from ops.regtest.chain import FunderWallet, RegtestChain
+from tests.real_world import until_passed_on
 
 pytestmark = [
     pytest.mark.xdist_group("real"),
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(1200),
 ]
 
 RING_AND_UNLOCK = 80
@@ -65,7 +66,12 @@ class World(msgspec.Struct):
 
     async def pay(self, amount: int, *, unlock_time: int = 0) -> TxHash:
         await self.funder.payer.refresh()
-        return await self.funder.payer.pay(self.watched.address, amount, unlock_time=unlock_time)
+        return await self.passed_on(self.funder.payer.pay(self.watched.address, amount, unlock_time=unlock_time))
+
+    async def passed_on(self, paying: Awaitable[TxHash]) -> TxHash:
+        paid = await paying
+        await until_passed_on(self.daemon, paid)
+        return paid
 
     async def mine(self, blocks: int = 1) -> int:
         """Mines blocks and returns the height of the first."""
@@ -78,8 +84,9 @@ class World(msgspec.Struct):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("scanner")
-    keeper, port = ProcessKeeper(folder / "programs"), free_port()
+    keeper = ProcessKeeper(folder / "programs")
     async with AsyncExitStack() as stack:
+        port = stack.enter_context(reserved_port())
         process = await launch_regtest(keeper, folder=folder / "chain", port=port)
         stack.push_async_callback(process.kill)
         url = f"http://127.0.0.1:{port}"
@@ -95,9 +102,8 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 
 async def _purse(name: str, keeper: ProcessKeeper, stack: AsyncExitStack, *, folder: Path, daemon_port: int) -> Purse:
-    program = WalletProgram(
-        name=name, folder=folder / name, port=free_port(), daemon_address=f"127.0.0.1:{daemon_port}"
-    )
+    port = stack.enter_context(reserved_port())
+    program = WalletProgram(name=name, folder=folder / name, port=port, daemon_address=f"127.0.0.1:{daemon_port}")
     process, wallet = await launch_wallet(keeper, program)
     stack.push_async_callback(process.kill)
     stack.push_async_callback(wallet.aclose)
@@ -160,7 +166,8 @@ async def test_a_deposit_goes_from_the_pool_to_its_block_and_unlocks_at_exactly_
 async def test_two_outputs_and_a_subaddress_of_another_in_one_transaction(world: World):
     await world.funder.payer.refresh()
     to, other = world.watched.address, await world.funder.payer.new_address()
-    paid = await world.funder.payer.pay_many([(to, 3 * XMR), (to, 4 * XMR), (other, TO_A_SUBADDRESS)])
+    payments = [(to, 3 * XMR), (to, 4 * XMR), (other, TO_A_SUBADDRESS)]
+    paid = await world.passed_on(world.funder.payer.pay_many(payments))
     assert await world.seen(paid) == [(3 * XMR, None, False), (4 * XMR, None, False)]
     height = await world.mine()
     assert await world.seen(paid) == [(3 * XMR, height, False), (4 * XMR, height, False)]
@@ -210,7 +217,7 @@ async def test_a_payout_is_seen_by_its_key_images_in_the_pool_in_its_block_and_b
     without = world.watched.target
     world.watched.target = msgspec.structs.replace(without, key_images=await key_images(world.watched))
     assert (await world.look()).spends == ()
-    paid = await world.watched.payer.pay(world.funder.address, XMR)
+    paid = await world.passed_on(world.watched.payer.pay(world.funder.address, XMR))
     assert {(spend.tx_hash, spend.height) for spend in (await world.look()).spends} == {(paid, None)}
     height = await world.mine()
     assert {(spend.tx_hash, spend.height) for spend in (await world.look()).spends} == {(paid, height)}

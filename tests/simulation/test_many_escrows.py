@@ -10,7 +10,7 @@ async def test_escrows_share_one_slot_a_role_and_all_get_wallets_of_their_own():
     world = SimWorld()
     async with world.running() as node:
         ids = [await create(node, escrow_id=f"esc_{number}") for number in range(6)]
-        states = await asyncio.gather(*(until(node, each, "awaiting_funding", timeout_s=60) for each in ids))
+        states = await asyncio.gather(*(until(node, each, "awaiting_funding") for each in ids))
     wallets = [seat.wallet_id for state in states for seat in state.core.seats.values()]
     assert len(set(wallets)) == len(wallets) == 18
 

@@ -91,7 +91,7 @@ async def test_no_wallet_is_made_while_the_daemon_is_away() -> None:
 
 
 async def _until_seated(node: Node, escrow_id: EscrowId) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while (state := await node.desk.state(escrow_id)) is None or set(state.core.seats) != set(THREE):
             await asyncio.sleep(0.01)
 

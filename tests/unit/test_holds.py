@@ -119,12 +119,12 @@ class Machine:
 
 async def wished(node: RoleSupervisor, seat: str) -> "asyncio.Future[LeasedSlot]":
     granted: asyncio.Future[LeasedSlot] = asyncio.get_running_loop().create_future()
-    await node.actor_ref.ask(TakeSlot(seat=seat, granted=granted), timeout_s=5)
+    await node.actor_ref.ask(TakeSlot(seat=seat, granted=granted), timeout_s=60)
     return granted
 
 
 async def taken(node: RoleSupervisor, seat: str) -> LeasedSlot:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         return await (await wished(node, seat))
 
 
@@ -137,7 +137,7 @@ async def test_a_seat_gets_no_second_slot_while_its_wallet_may_be_open_in_the_fi
     await asyncio.sleep(0.2)
     assert not wish.done()
     one.actor_ref.tell(GiveBack(leased=first, clean=True))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert (await wish).slot.name == first.slot.name
     for node in (one, two):
         await node.actor_ref.stop(timeout_s=1)
@@ -155,7 +155,7 @@ async def test_a_slot_that_was_not_given_back_is_cleaned_by_the_next_before_anyt
     await asyncio.sleep(0.2)
     assert not wish.done()
     machine.pass_time(61)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         second = await wish
     assert (second.slot.name, host.ended) == (first.slot.name, ended + 1)
     assert second.hold.lease.fence > first.hold.lease.fence
@@ -225,5 +225,5 @@ async def test_a_node_whose_name_another_has_taken_is_told(tmp_path) -> None:
     async with present(store.seat_leases, name="n", home=tmp_path / "a", seconds=0.4, on_lost=lost.set):
         now += 1_000_000  # it was stopped for longer than its lease
         async with present(store.seat_leases, name="n", home=tmp_path / "b", seconds=60, on_lost=_nobody):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await lost.wait()

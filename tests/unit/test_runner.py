@@ -15,6 +15,6 @@ async def test_a_wake_at_the_same_moment_does_not_swallow_the_end() -> None:
     runner.notify()
     await asyncio.sleep(0)  # what waits for the wake is done, the runner has not heard of it yet
     running.cancel()
-    done, _ = await asyncio.wait({running}, timeout=1)
+    done, _ = await asyncio.wait({running}, timeout=60)
     running.cancel()
     assert done == {running}
