@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import asyncpg
 import msgspec
 
 from eventstore.api import Leases, Vault
@@ -17,7 +18,7 @@ from eventstore.leases import LeaseTable, PostgresLeases
 from eventstore.memory import MemoryLeases, MemoryLog, MemoryTables
 from eventstore.migrations import SQL_FOLDER, create_log, migrate
 from eventstore.notices import Notices
-from eventstore.postgres import Pool, PostgresLog, fetch, open_pool
+from eventstore.postgres import Pool, PostgresLog, fetch, open_pool, without_answer
 from eventstore.vault import KeyVault
 
 
@@ -71,8 +72,11 @@ async def open_store(
     `StoreUnsafe`, `LogUnavailable`, and `OSError` when nothing listens at the address.
     """
     limits, ring = limits or LogLimits(), KeyRing(encryption_key, others=other_keys)
-    await migrate(dsn, folders=folders)
-    await create_log(dsn, partitions=partitions)
+    try:
+        await migrate(dsn, folders=folders)
+        await create_log(dsn, partitions=partitions)
+    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError) as lost:
+        raise without_answer(lost) from None
     append_pool = await open_pool(dsn, size=partitions, limits=limits)
     pool = await open_pool(dsn, size=limits.pool_max, limits=limits)
     try:

@@ -11,7 +11,7 @@ cd -- "$(dirname -- "$0")/.."
 minutes=${1:-10}
 end=$(($(date +%s) + minutes * 60))
 report=$(mktemp)
-trap 'echo "soak: of the repeated trials were done"; cat "$report"; rm -f "$report"' EXIT
+trap 'echo "soak: done of the repeated trials:"; cat "$report"; rm -f "$report"' EXIT
 trials=$(.venv/bin/python -m pytest -q --collect-only -m soak tests | grep -c '::')
 echo "soak: $trials trials, $((minutes * 30 / trials)) seconds each"
 SOAK_REPORT=$report SOAK_SECONDS=$((minutes * 30 / trials)) .venv/bin/python -m pytest -q -m soak tests

@@ -347,3 +347,12 @@ class RecoveryPage(Answer, frozen=True, kw_only=True):
     cases: tuple[RecoveryCase, ...]
     next: str | None
     cursor: str
+
+
+class MaintenanceState(Answer, frozen=True, kw_only=True):
+    """Whether new escrows are refused and why; since when and by whom it is as it is, null when never changed."""
+
+    enabled: bool
+    reason: str
+    since: str | None
+    by: str | None

@@ -11,6 +11,8 @@ from domain.roles import Role, SeatKind
 
 CLAIM_MAX = 10_000
 """Characters of a claim or of the reason of a decision."""
+REASON_MAX = 500
+"""Characters of what everybody who asks for an escrow is told during maintenance."""
 BP_MAX = 10_000
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}\Z", min_length=1, max_length=128)]
@@ -63,6 +65,13 @@ class Agreement(Request, frozen=True, kw_only=True):
 
     buyer_share_bp: BasisPoints | None = None
     ship_until: Moment | None = None
+
+
+class MaintenanceMode(Request, frozen=True, kw_only=True):
+    """Whether new escrows are refused, and what those who ask are told; a beginning needs a reason."""
+
+    enabled: bool
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_MAX)] = ""
 
 
 class OpenDispute(Request, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api import commands, disputes, escrows, heads, recovery, secrets, stream
+from service.api import commands, disputes, escrows, heads, maintenance, orders, recovery, secrets, stream
 from service.api.door import CORRELATION_HEADER, CREATOR, HOUSE, TOKENS, house_of
 from service.auth import TokenReader
 from service.creation import Creator
@@ -31,8 +31,9 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     app[CREATOR] = Creator(house)
     app[TELEMETRY] = telemetry or Telemetry()
     _add_stream(app, house)
+    _add_waits(app, house)
     heads.install(app, house)
-    for part in (escrows, commands, disputes, recovery, secrets, heads, stream):
+    for part in (escrows, orders, commands, disputes, recovery, secrets, maintenance, heads, stream):
         app.router.add_routes(part.routes())
     return app
 
@@ -48,6 +49,16 @@ def _add_stream(app: web.Application, house: House) -> None:
 
     app.on_startup.append(start)
     # Before the server waits for its requests to end: a socket's request ends only with its socket.
+    app.on_shutdown.append(stop)
+
+
+def _add_waits(app: web.Application, house: House) -> None:
+    waits = app[orders.SETUP_WAITS] = orders.make_waits(house, app[TELEMETRY].registry)
+
+    async def stop(_: web.Application) -> None:
+        await waits.stop()
+
+    # Before the server waits for its requests to end, as with the stream.
     app.on_shutdown.append(stop)
 
 

@@ -99,6 +99,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Characters of a bearer token."""
     retry_after_s: int = 1
     """What a caller is told to wait after a 503."""
+    batch_orders_max: int = 100
+    """Orders in one batch."""
+    init_wait_s: int = 25
+    """How long a request waits for the set-ups that it began; they go on behind it."""
+    init_waiting_max: int = 10_000
+    """Set-ups that requests on this node wait for at once; beyond them a request is answered without waiting."""
     slot_lease_s: int = 60
     """How long a node that stands still keeps others from a wallet slot."""
     seat_lease_s: int = 30
@@ -164,6 +170,9 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "retry_after_s": (1, 3_600),
     "key_cache_s": (1, 3_600),
     "secrets_retention_days": (30, 36_500),
+    "batch_orders_max": (1, 1_000),
+    "init_wait_s": (0, 300),
+    "init_waiting_max": (0, 1_000_000),
     "slot_lease_s": (1, 3_600),
     "seat_lease_s": (1, 3_600),
     "node_lease_s": (1, 3_600),

@@ -15,7 +15,13 @@ from pathlib import Path
 
 import structlog
 
-PRELOADED = ["tests.chaos.child", "tests.chaos.loaded", "tests.chaos.node_child", "tests.real.child"]
+PRELOADED = [
+    "tests.chaos.child",
+    "tests.chaos.loaded",
+    "tests.chaos.node_child",
+    "tests.chaos.door_child",
+    "tests.real.child",
+]
 ENDED_S = 300.0
 STDOUT, STDERR = 1, 2
 

@@ -34,6 +34,7 @@ from service.house import House
 from service.settings import Arbiter, Settings
 from service.telemetry import Telemetry
 from tests.given import ADDRESS, AMOUNT, ARBITER, BUYER, NETWORK_FEE, USERS, VENDOR
+from tests.patience import PATIENT
 
 HASH = "ab" * 32
 PAYOUT_HASH = TxHash("cd" * 32)
@@ -258,7 +259,7 @@ async def house_world(*, store: Store | None = None, **settings: Any) -> AsyncIt
         clock=clock,
         on_parked=lambda _, failure: print("parked", failure),
     )
-    tables, rows = open_models(store)
+    tables, rows = open_models(store, limits=PATIENT)
     runner = Runner(store.log, tables)
     models = ReadModels(store.log, rows, runner)
     house = House(settings=chosen, store=store, clock=clock, desk=Desk(directory), models=models, runner=runner)

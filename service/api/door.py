@@ -59,6 +59,14 @@ def caller_of(request: web.Request) -> Caller:
     return request.app[TOKENS].read(request.headers.get("Authorization"), now_s=now(request) // 1_000_000)
 
 
+def admin_of(request: web.Request) -> Caller:
+    """Reads who asks, who must be an administrator; raises `Refusal`, and `TokenRefused` as `caller_of` does."""
+    caller = caller_of(request)
+    if Right.ADMIN not in caller.rights:
+        raise Refusal("right_missing", facts={"right": Right.ADMIN.value})
+    return caller
+
+
 # -- bodies --------------------------------------------------------------------------------------------------
 
 
@@ -77,6 +85,15 @@ async def body_of(request: web.Request, kind: type[_R]) -> _R:
         raise Refusal("validation", detail=says, facts={"path": path}) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refusal("body_malformed") from None
+
+
+def read_part(part: object, kind: type[_R], *, at: str) -> _R:
+    """Checks one part of a decoded body, found `at` a path, on its own; raises `Refusal` as `body_of` does."""
+    try:
+        return msgspec.convert(part, type=kind)
+    except msgspec.ValidationError as wrong:
+        says, path = _what_is_wrong(str(wrong))
+        raise Refusal("validation", detail=says, facts={"path": ".".join(filter(None, (at, path)))}) from None
 
 
 async def _read(request: web.Request) -> bytes:

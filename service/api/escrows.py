@@ -4,15 +4,10 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from actors.escrow import Accepted
 from actors.sealed import EscrowSecrets
-from domain import commands as c
-from domain.ids import EscrowId, OrderId, UserId
-from domain.money import Atomic
-from domain.refusals import Refused
-from domain.roles import PARTIES, Role, SeatKind
+from domain.ids import EscrowId
+from domain.roles import PARTIES, Role
 from domain.states import NAMES, Escrow
-from domain.terms import Terms
 from projections.api import EscrowQuery, Place
 from schemas import requests as r
 from schemas.answers import Answer, EscrowPage, Followed
@@ -20,20 +15,10 @@ from schemas.cursor import encode_cursor
 from schemas.sealing import SealedKind
 from service.api import views
 from service.api.asking import check_query, limit_of, open_text, own_writes
-from service.api.door import (
-    CREATOR,
-    answer_json,
-    body_of,
-    caller_of,
-    cursor_of,
-    house_of,
-    keyed,
-    now,
-    path_escrow,
-)
+from service.api.creating import create
+from service.api.door import answer_json, body_of, caller_of, cursor_of, house_of, keyed, path_escrow
 from service.auth import Caller, Right
-from service.creation import Creation, assign_arbiter, escrow_id_of
-from service.problems import Refusal, refuse
+from service.problems import Refusal
 
 LIST_QUERY: Mapping[str, frozenset[str] | None] = {
     "state": frozenset(NAMES.values()),
@@ -71,57 +56,12 @@ async def create_escrow(request: web.Request) -> web.Response:
     """Creates an escrow, for a marketplace or one of the two parties."""
     caller = caller_of(request)
     body = await body_of(request, r.CreateEscrow)
-    if Right.MARKETPLACE not in caller.rights and caller.user not in (body.buyer_id, body.vendor_id):
-        raise Refusal("not_a_party")
-    by = keyed(request, caller, body)
-    terms = _terms(request, body, escrow_id_of(by.command_id))
-    creation = Creation(
-        command=c.CreateEscrow(at=now(request), terms=terms, by=caller.user),
-        command_id=by.command_id,
-        body_hash=by.body_hash,
-        actor=caller.user,
-    )
-    answer = await request.app[CREATOR].create(creation)
-    if not isinstance(answer, Accepted):
-        raise _refused_creation(Refused(answer.code, answer.facts))
+    created = await create(request, body, caller=caller, by=keyed(request, caller, body))
+    answer = created.accepted
     followed = Followed(
-        escrow_id=terms.escrow_id, version=answer.version, state=answer.status, cursor=cursor_of(answer)
+        escrow_id=created.escrow_id, version=answer.version, state=answer.status, cursor=cursor_of(answer)
     )
     return answer_json(followed, status=201)
-
-
-def _terms(request: web.Request, body: r.CreateEscrow, escrow_id: EscrowId) -> Terms:
-    settings = house_of(request).settings
-    parties = (UserId(body.buyer_id), UserId(body.vendor_id))
-    arbiter = assign_arbiter(settings.arbiters, parties=parties)
-    if isinstance(arbiter, Refused):
-        raise refuse(arbiter)
-    return Terms(
-        escrow_id=escrow_id,
-        order_id=OrderId(body.order_id),
-        buyer_id=parties[0],
-        vendor_id=parties[1],
-        arbiter_id=arbiter.user_id,
-        amount=Atomic(body.amount),
-        network=settings.monero_network,
-        seats=_seats(request, body),
-        policy=settings.policy(),
-    )
-
-
-def _seats(request: web.Request, body: r.CreateEscrow) -> dict[Role, SeatKind]:
-    settings = house_of(request).settings
-    seats = {role: body.seats.get(role, settings.default_seats[role]) for role in Role}
-    for role, kind in seats.items():
-        if kind not in settings.seat_kinds():
-            raise Refusal("seat_kind_unavailable", facts={"role": role.value, "kind": kind.value})
-    return seats
-
-
-def _refused_creation(refused: Refused) -> Refusal:
-    # Whose escrow holds the order is nobody else's business.
-    facts = {fact: value for fact, value in refused.facts.items() if fact != "escrow_id"}
-    return Refusal(refused.code, facts=facts)
 
 
 # -- showing -------------------------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ from schemas.cursor import encode_cursor
 from schemas.requests import ESCROW_ID
 from service.api import views
 from service.api.asking import check_query, limit_of, own_writes
-from service.api.door import answer_json, caller_of, house_of, now
-from service.auth import Right
+from service.api.door import admin_of, answer_json, house_of, now
 from service.problems import Refusal
 
 MODEL = "recovery"
@@ -26,8 +25,7 @@ def routes() -> list[web.RouteDef]:
 
 async def list_recovery(request: web.Request) -> web.Response:
     """Lists open recovery items, disputed escrows and those that cannot be read; for administrators."""
-    if Right.ADMIN not in caller_of(request).rights:
-        raise Refusal("right_missing", facts={"right": Right.ADMIN.value})
+    admin_of(request)
     check_query(request, dict.fromkeys(("limit", "after", "seen")))
     models, most, after = house_of(request).models, limit_of(request), _after(request)
     await own_writes(request, MODEL)

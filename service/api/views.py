@@ -8,6 +8,7 @@ from domain.payout import inputs_sum, signable, unlocked_sum
 from domain.roles import Role
 from domain.setup import payin_address
 from domain.states import (
+    NAMES,
     TERMINAL,
     Cancelled,
     Case,
@@ -17,6 +18,8 @@ from domain.states import (
     Money,
     Offer,
     Payout,
+    Pending,
+    SettingUp,
     SetupFailed,
     money_of,
     name,
@@ -27,9 +30,14 @@ from eventstore.api import Recorded
 from projections.models import outcome_of
 from projections.rows import DisputeRow, EscrowRow, RecoveryRow
 from schemas import answers as a
+from schemas import orders as o
 from schemas.answers import moment
+from schemas.problems import Problem
+from service.problems import problem
 
 HOUR_US = 3_600_000_000
+SETUP_STATES = frozenset({NAMES[Pending], NAMES[SettingUp]})
+"""Before there is an address."""
 
 
 class OpenedCase(a.Answer, frozen=True, kw_only=True):
@@ -132,8 +140,7 @@ def escrow(state: Escrow, *, cursor: str, history: Iterable[Recorded], opened: O
         secrets_shredded_at=_maybe(core.shredded_at),
         version=core.version,
         cursor=cursor,
-        # Nobody is sent to pay an order that has ended, though its address could be paid for ever.
-        payin_address=None if isinstance(state, TERMINAL) else payin_address(state),
+        payin_address=_payin(state),
         payout_addresses_set=_roles(core.addresses),
         address_changes=_roles(core.address_changes),
         chain=_chain(money, terms) if money else None,
@@ -148,6 +155,28 @@ def escrow(state: Escrow, *, cursor: str, history: Iterable[Recorded], opened: O
             for each in history
         ),
     )
+
+
+def order(state: Escrow) -> o.OrderAnswer:
+    """Shows an order's escrow to whoever had it set up."""
+    error: Problem | None = None
+    match state:
+        case SetupFailed() | Cancelled(money=None):
+            error = problem("setup_ended", facts={"reason": state.reason})
+        case _:
+            pass
+    return o.OrderAnswer(
+        order_id=state.core.terms.order_id,
+        status=name(state),
+        escrow_id=state.core.terms.escrow_id,
+        multisig_address=_payin(state),
+        error=error,
+    )
+
+
+def _payin(state: Escrow) -> str | None:
+    # Nobody is sent to pay an order that has ended, though its address could be paid for ever.
+    return None if isinstance(state, TERMINAL) else payin_address(state)
 
 
 def turn_list(state: Escrow) -> a.TurnList:

@@ -22,6 +22,7 @@ from domain.money import Atomic
 from domain.roles import THREE, SeatKind
 from domain.terms import Policy, Terms
 from eventstore.api import LogBusy, LogUnavailable, OutcomeUnknown
+from eventstore.grouped import LogLimits
 from eventstore.opening import Store, open_store
 from service.node import Node
 from tests.chaos.child import PARTITIONS
@@ -56,9 +57,9 @@ def run(load: Load) -> None:
     asyncio.run(_live(load))
 
 
-async def open_loaded_store(dsn: str) -> Store:
+async def open_loaded_store(dsn: str, *, limits: LogLimits | None = None) -> Store:
     """Opens the store as every child does."""
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="node-1")
+    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="node-1", limits=limits)
 
 
 def _node(store: Store) -> Node:

@@ -60,7 +60,7 @@ def run(doom: Doom) -> None:
 
 async def _live(doom: Doom) -> None:
     store = await open_store(dsn=doom.dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id="n", limits=PATIENT)
-    tables = cast(ModelTables, DeadlyTables(open_models(store)[0], doom))
+    tables = cast(ModelTables, DeadlyTables(open_models(store, limits=PATIENT)[0], doom))
     await Runner(store.log, tables).catch_up()
     await rebuild(store.log, tables, tuple(MODELS))
     await store.aclose()

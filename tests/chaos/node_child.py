@@ -13,6 +13,7 @@ from actors.supervisor import SupervisorLimits
 from actors.turn_finder import FinderLimits
 from domain.money import Atomic
 from domain.terms import Policy
+from eventstore.grouped import LogLimits
 from eventstore.opening import Store, open_store
 from service.commands.serve import doors
 from service.node import Node, NodeLimits
@@ -44,9 +45,9 @@ def run(orders: NodeOrders) -> None:
     asyncio.run(_serve(orders))
 
 
-async def open_node_store(dsn: str, *, name: str) -> Store:
+async def open_node_store(dsn: str, *, name: str, limits: LogLimits | None = None) -> Store:
     """Opens the store as every node does."""
-    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id=name)
+    return await open_store(dsn=dsn, encryption_key=bytes(32), partitions=PARTITIONS, node_id=name, limits=limits)
 
 
 async def _serve(orders: NodeOrders) -> None:

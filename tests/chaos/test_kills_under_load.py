@@ -14,6 +14,7 @@ from projections.opening import open_models
 from projections.runner import Runner
 from tests.chaos.loaded import ACKNOWLEDGED, Load, open_loaded_store, run
 from tests.killed_postgres import Database
+from tests.patience import PATIENT
 from tests.service_process import run_process
 from tests.soak import rounds
 
@@ -38,7 +39,7 @@ async def test_kills_under_load_lose_nothing_that_was_acknowledged(
         if killing:
             await killing
             await database.back()
-    store = await open_loaded_store(dsn)
+    store = await open_loaded_store(dsn, limits=PATIENT)
     acknowledged = (tmp_path / ACKNOWLEDGED).read_text().splitlines()
     assert await _missing(store, acknowledged) == []
     await _models_equal_the_fold(store)
@@ -65,7 +66,7 @@ async def _missing(store: Store, acknowledged: list[str]) -> list[str]:
 
 
 async def _models_equal_the_fold(store: Store) -> None:
-    tables, _ = open_models(store)
+    tables, _ = open_models(store, limits=PATIENT)
     await Runner(store.log, tables).catch_up()
     behind = {each.model: dict(each.positions) for each in (await tables.progress()).values()}
     heads = {head.partition: head.position for head in await store.log.heads()}

@@ -21,6 +21,7 @@ from tests.chaos.node_child import open_node_store
 from tests.chaos.nodes import LIMIT_S, Nodes, People, nodes_running
 from tests.chaos.wire import WireWorld
 from tests.given import AMOUNT
+from tests.patience import PATIENT
 from tests.sim_world import payout_address
 from tests.soak import rounds
 
@@ -55,7 +56,7 @@ async def test_nodes_killed_and_stopped_for_three_leases_do_everything_once_and_
 ) -> None:
     (tmp_path / "locks").mkdir()
     nodes = Nodes(world=world, dsn=postgres_dsn, folder=tmp_path, lease_s=LEASE_S)
-    store = await open_node_store(postgres_dsn, name="observer")
+    store = await open_node_store(postgres_dsn, name="observer", limits=PATIENT)
     over = asyncio.Event()
     async with nodes_running(nodes) as people:
         mining = asyncio.create_task(people.mine())

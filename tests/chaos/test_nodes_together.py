@@ -18,6 +18,7 @@ from tests.chaos.node_child import open_node_store
 from tests.chaos.nodes import LIMIT_S, NAMES, Nodes, People, nodes_running
 from tests.chaos.wire import WireWorld
 from tests.given import AMOUNT, BUYER, VENDOR
+from tests.patience import PATIENT
 from tests.sim_world import payout_address
 
 LEASE_S = 5.0
@@ -66,7 +67,7 @@ async def _a_hundred_racing_requests_are_one_event(people: People, dsn: str, esc
     answers = await asyncio.gather(*racing)
     assert all(answer == answers[0] for answer in answers)
     assert answers[0][0] == 200
-    store = await open_node_store(dsn, name="observer")
+    store = await open_node_store(dsn, name="observer", limits=PATIENT)
     events = await store.log.read_stream(EscrowId(escrow_id))
     await store.aclose()
     assert [event.type for event in events].count("payout_address_set") == 1

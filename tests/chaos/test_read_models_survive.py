@@ -32,7 +32,7 @@ async def test_read_models_survive_a_kill_at_every_write(postgres_dsn: str, tmp_
         if code == 0:
             break
     print(f"{kills} kills {moment} a write")
-    progress = await open_models(store)[0].progress()
+    progress = await open_models(store, limits=PATIENT)[0].progress()
     heads = {head.partition: head.position for head in await store.log.heads()}
     assert all(dict(each.positions) == heads and each.building is None for each in progress.values())
     assert kills > 5
@@ -40,4 +40,4 @@ async def test_read_models_survive_a_kill_at_every_write(postgres_dsn: str, tmp_
 
 
 async def _check_as_far_as_they_are(store: Store) -> None:
-    assert await differences(store.log, open_models(store)[0]) == ()
+    assert await differences(store.log, open_models(store, limits=PATIENT)[0]) == ()

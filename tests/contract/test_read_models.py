@@ -25,6 +25,7 @@ from projections.rebuild import rebuild
 from projections.rows import EscrowRow, Row
 from tests.given import ARBITER, BUYER, VENDOR
 from tests.model_worlds import LIVES, append, append_lives, batch_of, feed_all, new_events, unreadable
+from tests.patience import PATIENT
 from tests.store_worlds import StoreWorld
 
 EVERY = Micros(2**62)
@@ -39,8 +40,8 @@ class Models:
         self.log = store.log
         self.tables: ModelTables
         self.rows: ModelReader
-        self.tables, self.rows = open_models(store)
-        self.elsewhere, _ = open_models(other)
+        self.tables, self.rows = open_models(store, limits=PATIENT)
+        self.elsewhere, _ = open_models(other, limits=PATIENT)
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ async def test_a_checkpoint_ahead_of_the_log_is_found_and_a_rebuild_mends_it(ful
 
 async def test_a_model_that_was_never_begun_is_a_difference(store_world: StoreWorld) -> None:
     store = await store_world.open()
-    tables, _ = open_models(store)
+    tables, _ = open_models(store, limits=PATIENT)
     found = await differences(store.log, tables)
     assert {(each.model, each.says) for each in found} == {(model, "missing") for model in MODELS}
 

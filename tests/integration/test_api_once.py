@@ -6,15 +6,13 @@ from typing import Any
 import pytest
 
 from domain.ids import UserId
-from domain.limits import LIVE_STREAM, MAINTENANCE_STREAM, Maintenance, SetMaintenance, decide_maintenance
+from domain.limits import LIVE_STREAM
 from domain.roles import Role
-from eventstore.api import Append, NewEvent
 from eventstore.memory import Fault, MemoryTables
 from eventstore.opening import memory_store
-from schemas.limit_codec import encode_limit
 from service.settings import Arbiter
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
-from tests.worlds import World, address_of, house_world
+from tests.worlds import address_of, house_world
 
 ORDER: dict[str, Any] = {"order_id": "o-1", "buyer_id": BUYER, "vendor_id": VENDOR, "amount": AMOUNT}
 
@@ -152,15 +150,6 @@ async def test_an_amount_above_the_limit_is_refused_with_it() -> None:
         assert (status, problem["code"], problem["facts"]) == (422, "limit_amount", {"amount_max": AMOUNT})
 
 
-async def test_maintenance_refuses_new_escrows_with_its_reason_and_running_ones_go_on() -> None:
-    async with house_world() as world:
-        escrow_id = await world.create()
-        await _maintenance(world)
-        status, problem = await world.ask("POST", "/api/escrows", ORDER | {"order_id": "o-9"}, key="m")
-        assert (status, problem["code"], problem["facts"]["reason"]) == (503, "maintenance", "new disks")
-        assert (await world.ask("POST", f"/api/escrows/{escrow_id}/cancel"))[0] == 200
-
-
 async def test_a_creation_that_was_interrupted_is_finished_by_its_key() -> None:
     """Each append of the creation meets a lost answer in turn, before and after it was written."""
     for fault in (Fault.LOST_BEFORE_WRITE, Fault.LOST_AFTER_WRITE, Fault.UNAVAILABLE):
@@ -209,16 +198,3 @@ async def test_a_busy_log_asks_to_come_back_later() -> None:
 
 def _arbiters() -> tuple[Arbiter, ...]:
     return (Arbiter(user_id=ARBITER, address=address_of(Role.ARBITER)),)
-
-
-async def _maintenance(world: World) -> None:
-    wish = SetMaintenance(at=world.now(), enabled=True, reason="new disks", by=UserId("root"))
-    decided = decide_maintenance(Maintenance(), wish)
-    assert isinstance(decided, tuple)
-    (event,) = decided
-    encoded = encode_limit(event)
-    new = NewEvent(
-        type=encoded.type, schema_version=encoded.schema_version, occurred_at=event.at, meta=b"{}", body=encoded.body
-    )
-    item = Append(stream_id=MAINTENANCE_STREAM, expected_version=0, events=(new,), command_id="0" * 64)
-    await world.house.store.log.append(item)

@@ -49,7 +49,7 @@ class ModelNode:
 @asynccontextmanager
 async def running(store: Store) -> AsyncIterator[ModelNode]:
     """Runs a node's read models for as long as the block lasts."""
-    tables, rows = open_models(store)
+    tables, rows = open_models(store, limits=PATIENT)
     runner = Runner(store.log, tables)
     await runner.catch_up()
     task = asyncio.get_running_loop().create_task(runner.run())
@@ -141,7 +141,7 @@ async def test_a_rebuild_under_load_serves_whole_models_all_the_time(store_world
         writing = asyncio.create_task(_write_on(node, stop))
         reading = asyncio.create_task(_read_on(node, stop))
         for _ in range(3):
-            await rebuild(beside.log, open_models(beside)[0], tuple(MODELS))
+            await rebuild(beside.log, open_models(beside, limits=PATIENT)[0], tuple(MODELS))
         stop.set()
         written, shown = await writing, await reading
         await node.at_the_end()

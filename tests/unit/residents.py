@@ -55,7 +55,7 @@ class World:
         self.directory = Directory[str](self._make, clock=self.clock, on_parked=self._alert, **bounds)
 
     async def ask(self, id: str, message: Message) -> Any:
-        return await self.directory.ask(id, message, timeout_s=60)
+        return await self.directory.ask(id, message, timeout_s=30)
 
     async def crash(self, id: str, *, times: int = 1) -> None:
         for _ in range(times):
