@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from typing import Protocol
 
@@ -190,7 +190,7 @@ class Appender:
         return self._plan(items, known)
 
     def _plan(self, items: Sequence[Append], known: Known) -> Plan:
-        return plan_group(items, known, partition=self._partition, new_salt=_new_salt)
+        return plan_group(items, known, partition=self._partition, salts=_new_salts(items))
 
     def _remember(self, plan: Plan, written: Written) -> None:
         self._rivals = max(self._rivals - 1, 0) if written.position == plan.known.position else RIVAL_GROUPS
@@ -224,5 +224,7 @@ class _Waiting:
         return OutcomeUnknown(stream_id=self.item.stream_id, command_id=self.item.command_id)
 
 
-def _new_salt() -> bytes:
-    return secrets.token_bytes(SALT_BYTES)
+def _new_salts(items: Sequence[Append]) -> Iterator[bytes]:
+    """Draws a salt for each event of the items at once: one by one they took 0.5 us an event."""
+    drawn = secrets.token_bytes(SALT_BYTES * sum(len(item.events) for item in items))
+    return (drawn[at : at + SALT_BYTES] for at in range(0, len(drawn), SALT_BYTES))

@@ -1,6 +1,6 @@
 """What a group of appends comes to: judged in order against what is known, without touching anything."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -10,12 +10,11 @@ from eventstore.api import (
     Appended,
     Conflict,
     FencedOff,
-    NewEvent,
     Outcome,
     Receipt,
     Recorded,
 )
-from eventstore.chain import leaf_of, next_chain
+from eventstore.chain import leaf_of_fields, next_chain
 
 CommandKey = tuple[str, str]
 """Stream id and command id."""
@@ -151,15 +150,8 @@ def hashed(rows: Sequence[Row], *, partition: int, position: int, chain: bytes) 
     behind, leaves, chains = chain, [], []
     for at, row in enumerate(rows, position + 1):
         stream_id, version, kind, schema_version, command_id, occurred_at, meta, body, salt = row
-        event = NewEvent(type=kind, schema_version=schema_version, occurred_at=occurred_at, meta=meta, body=body)
-        leaf = leaf_of(
-            event,
-            partition=partition,
-            position=at,
-            stream_id=stream_id,
-            version=version,
-            command_id=command_id,
-            salt=salt,
+        leaf = leaf_of_fields(
+            salt, partition, at, stream_id, version, kind, schema_version, command_id, occurred_at, meta, body
         )
         chain = next_chain(chain, leaf)
         leaves.append(leaf)
@@ -184,9 +176,9 @@ def assumed(items: Sequence[Append], *, position: int, chain: bytes, versions: M
     return Known(position=position, chain=chain, versions=expected, fences=fences, receipts={}, assumed=unproven)
 
 
-def plan_group(items: Sequence[Append], known: Known, *, partition: int, new_salt: Callable[[], bytes]) -> Plan:
-    """Judges the items in order, each as if those before it had been written."""
-    draft = _Draft(known, new_salt)
+def plan_group(items: Sequence[Append], known: Known, *, partition: int, salts: Iterator[bytes]) -> Plan:
+    """Judges the items in order, each as if those before it had been written; takes one of the salts an event."""
+    draft = _Draft(known, salts)
     outcomes = [draft.judge(item) for item in items]
     return Plan(
         partition=partition,
@@ -207,13 +199,13 @@ def _hashed_ahead(rows: Sequence[Row], known: Known, *, partition: int) -> Hashe
 class _Draft:
     """The state of a partition as it would be after the items judged so far."""
 
-    def __init__(self, known: Known, new_salt: Callable[[], bytes]) -> None:
+    def __init__(self, known: Known, salts: Iterator[bytes]) -> None:
         self.versions, self.fences, self.receipts = dict(known.versions), known.fences, known.receipts
         self.rows: list[Row] = []
         self.new_receipts: list[ReceiptRow] = []
         self.new_commands: dict[CommandKey, int] = {}
         self.exact = False
-        self.new_salt = new_salt
+        self.salts = salts
 
     def judge(self, item: Append) -> Outcome | _Accepted | _Repeated:
         """Answers one item and, if it is good, adds what it writes. An old command comes before fence and version."""
@@ -231,8 +223,10 @@ class _Draft:
     def accept(self, item: Append) -> _Accepted:
         stream_id, command_id, first = item.stream_id, item.command_id, len(self.rows)
         for version, event in enumerate(item.events, item.expected_version + 1):
-            content = (event.type, event.schema_version, command_id, event.occurred_at, event.meta, event.body)
-            self.rows.append((stream_id, version, *content, self.new_salt()))
+            self.rows.append(
+                (stream_id, version, event.type, event.schema_version, command_id, event.occurred_at, event.meta,
+                 event.body, next(self.salts))
+            )  # fmt: skip
         end, version = len(self.rows), item.expected_version + len(item.events)
         self.versions[stream_id] = version
         self.exact = self.exact or first == end

@@ -210,8 +210,8 @@ class PostgresWriter:
     async def write(self, plan: Plan) -> Written | None:
         """Sends one plan; raises `LogUnavailable` before sending, `LogBusy`, `KeyTaken`, `AnswerLost`."""
         partition, timeout = plan.partition, self._limits.append_timeout_s
-        query = "append_group_behind" if plan.hashed is None else "append_group"
-        values = (partition, self._lock_timeout, self._idle_timeout, *_plan_values(plan))
+        query, plan_values = _statement(plan)
+        values = (partition, self._lock_timeout, self._idle_timeout, *plan_values)
         try:
             async with self._connection(partition) as connection:
                 rows = await connection.fetch(QUERIES[query], *values, timeout=timeout)
@@ -291,8 +291,14 @@ def _sorted_out(error: Any) -> Exception:
     return error  # type: ignore[no-any-return]  # asyncpg ships no types
 
 
-def _plan_values(plan: Plan) -> tuple[object, ...]:
-    return _values_behind(plan) if plan.hashed is None else _values_hashed(plan, plan.hashed)
+def _statement(plan: Plan) -> tuple[str, tuple[object, ...]]:
+    """Chooses the query that verifies what the plan rests on, and nothing else; returns it with the plan's values."""
+    if plan.hashed is None:
+        return "append_group_behind", _values_behind(plan)
+    values = _values_hashed(plan, plan.hashed)
+    if plan.known.assumed or plan.known.fences:
+        return "append_group_checked", (*values, *_checked(plan))
+    return "append_group", values
 
 
 def _values_hashed(plan: Plan, hashed: Hashed) -> tuple[object, ...]:
@@ -300,7 +306,7 @@ def _values_hashed(plan: Plan, hashed: Hashed) -> tuple[object, ...]:
     receipts = [(*row[:5], before + row[5]) for row in plan.receipts]
     marks = enumerate(zip(plan.rows, hashed.leaves, hashed.chains, strict=True), before + 1)
     rows = [(position, *row, leaf, chain) for position, (row, leaf, chain) in marks]
-    return before, hashed.behind, before + len(rows), hashed.last, *_checked(plan), receipts, rows
+    return before, hashed.behind, before + len(rows), hashed.last, receipts, rows
 
 
 def _values_behind(plan: Plan) -> tuple[object, ...]:

@@ -1,6 +1,35 @@
 -- name: append_group
--- Appends a group in one call: moves the head if it is where the caller last saw it and every assumption holds, and
--- gives the time of it back, taken under the head's lock.
+-- Appends a group in one call: moves the head if it is where the caller last saw it, and gives the time of it back, taken
+-- under the head's lock. For groups of which everything is known by the head and the keys: no fence, no version to look
+-- up. The nodes that look them up took 20 to 35 us to set up in each statement, even where nothing was asked of them.
+-- No row back: the head moved; nothing was written then. A command that has its receipt already violates the receipts'
+-- key, a version taken since the caller knew it the events' key, and nothing was written either.
+with settings as materialized (
+    select set_config('lock_timeout', $2, true) as lock_timeout,
+        set_config('idle_in_transaction_session_timeout', $3, true) as idle_timeout
+),
+head as (
+    update log_heads h set position = $6, chain = $7
+    from settings s
+    where h.partition = $1 and h.position = $4 and h.chain = $5 and s.lock_timeout is not null
+    returning clock_timestamp() as recorded_at
+),
+receipts as (
+    insert into command_receipts (partition, stream_id, command_id, body_hash, outcome, version, position, recorded_at)
+    select $1, r.stream_id, r.command_id, r.body_hash, r.outcome, r.version, r.position, head.recorded_at
+    from head, unnest($8::appended_receipt[]) as r
+),
+written as (
+    insert into events (partition, position, stream_id, version, type, schema_version, command_id, occurred_at,
+        recorded_at, meta, body, salt, leaf, chain)
+    select $1, e.position, e.stream_id, e.version, e.type, e.schema_version, e.command_id, e.occurred_at,
+        head.recorded_at, e.meta, e.body, e.salt, e.leaf, e.chain
+    from head, unnest($9::appended_event[]) as e
+)
+select (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at from head;
+
+-- name: append_group_checked
+-- Appends a group as `append_group` does, where every assumption about versions and fences holds besides.
 -- No row back: the head moved, or a version or fence is not as assumed; nothing was written then. A command that has its
 -- receipt already violates the receipts' key, and nothing was written either.
 -- The snapshot's versions are exact: whoever appended after it was taken moved the head, and the update finds that out
@@ -13,12 +42,12 @@ with settings as materialized (
 leased as materialized (
     select l.name, l.fence
     from seat_leases l, settings s
-    where l.partition = $1 and l.name = any ($10::text[]) and s.lock_timeout is not null
+    where l.partition = $1 and l.name = any ($12::text[]) and s.lock_timeout is not null
     for share of l
 ),
 refused as materialized (
     select 1
-    from unnest($8::text[], $9::integer[]) as base (stream_id, version)
+    from unnest($10::text[], $11::integer[]) as base (stream_id, version)
     where base.version <> coalesce((
         select e.version from events e
         where e.partition = $1 and e.stream_id = base.stream_id
@@ -26,7 +55,7 @@ refused as materialized (
     ), 0)
     union all
     select 1
-    from unnest($10::text[], $11::bigint[]) as claim (name, fence)
+    from unnest($12::text[], $13::bigint[]) as claim (name, fence)
     left join leased on leased.name = claim.name
     where coalesce(leased.fence, 0) <> claim.fence
 ),
@@ -40,14 +69,14 @@ head as (
 receipts as (
     insert into command_receipts (partition, stream_id, command_id, body_hash, outcome, version, position, recorded_at)
     select $1, r.stream_id, r.command_id, r.body_hash, r.outcome, r.version, r.position, head.recorded_at
-    from head, unnest($12::appended_receipt[]) as r
+    from head, unnest($8::appended_receipt[]) as r
 ),
 written as (
     insert into events (partition, position, stream_id, version, type, schema_version, command_id, occurred_at,
         recorded_at, meta, body, salt, leaf, chain)
     select $1, e.position, e.stream_id, e.version, e.type, e.schema_version, e.command_id, e.occurred_at,
         head.recorded_at, e.meta, e.body, e.salt, e.leaf, e.chain
-    from head, unnest($13::appended_event[]) as e
+    from head, unnest($9::appended_event[]) as e
 )
 select (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at from head;
 

@@ -53,7 +53,7 @@ def _add_stream(app: web.Application, house: House) -> None:
 
 
 def _add_waits(app: web.Application, house: House) -> None:
-    waits = app[orders.SETUP_WAITS] = orders.make_waits(house, app[TELEMETRY].registry)
+    waits = app[orders.SETUP_WAITS] = orders.make_waits(house, app[TELEMETRY].setups_awaited)
 
     async def stop(_: web.Application) -> None:
         await waits.stop()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from aiohttp import web
 from prometheus_async.aio.web import MetricsHTTPServer
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
@@ -33,6 +33,9 @@ class Telemetry:
     def __init__(self) -> None:
         # A registry of its own: several nodes may run in one process.
         self.registry = CollectorRegistry()
+        self.setups_awaited = Gauge(
+            "setups_awaited", "Set-ups that requests on this node wait for.", registry=self.registry
+        )
         self._rpc_requests = Counter(
             "monero_rpc_requests_total", "Calls to wallets.", ("method", "status"), registry=self.registry
         )

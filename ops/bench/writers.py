@@ -1,7 +1,6 @@
 """The four ways to write one event that `make bench-log` sets side by side, on one Postgres."""
 
 import asyncio
-import secrets
 import threading
 import time
 import uuid
@@ -13,7 +12,7 @@ from eventsourcing.postgres import PostgresFactory
 
 from eventstore.api import Append, Appended, NewEvent
 from eventstore.opening import Store
-from ops.bench.load import META, Load, body, drive, load_of, new_streams
+from ops.bench.load import META, Load, body, drive, load_of, new_streams, random_id
 
 POOL_SIZE = 10
 """Connections of the plain writer and of the package; asyncpg's own default."""
@@ -59,8 +58,8 @@ class OurWriter:
                 stream_id=streams[appender],
                 expected_version=versions[appender],
                 events=(event,),
-                command_id=secrets.token_hex(32),
-                body_hash=secrets.token_hex(32),
+                command_id=random_id(),
+                body_hash=random_id(),
                 outcome=b'{"status":"funded","version":1}',
             )
             outcome = await self._log.append(item)
@@ -74,7 +73,7 @@ async def append_life(store: Store, life: Sequence[NewEvent]) -> str:
     """Appends a life's events, one an append, to a stream of their own; returns its name."""
     (stream_id,) = new_streams(1)
     for version, event in enumerate(life):
-        item = Append(stream_id=stream_id, expected_version=version, events=(event,), command_id=secrets.token_hex(32))
+        item = Append(stream_id=stream_id, expected_version=version, events=(event,), command_id=random_id())
         assert isinstance(await store.log.append(item), Appended)
     return stream_id
 
@@ -91,7 +90,7 @@ class PlainWriter:
 
         async def append(appender: int) -> None:
             versions[appender] += 1
-            place = (streams[appender], versions[appender], "deposit_seen", 1, secrets.token_hex(32))
+            place = (streams[appender], versions[appender], "deposit_seen", 1, random_id())
             await self._pool.execute(_INSERT, *place, time.time_ns() // 1000, META, body())
 
         return await drive(append, appenders=appenders, seconds=seconds)
@@ -112,7 +111,7 @@ class BareWriter:
             while (sent := time.perf_counter()) < begun + seconds:
                 version += 1
                 rows = [
-                    (stream, version, "deposit_seen", 1, secrets.token_hex(32), time.time_ns() // 1000, META, body())
+                    (stream, version, "deposit_seen", 1, random_id(), time.time_ns() // 1000, META, body())
                     for stream in streams
                 ]
                 await insert.fetch(*zip(*rows, strict=True))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import Gauge
 
 from actors.desk import derived_id
 from schemas import orders as o
@@ -42,11 +42,10 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
-def make_waits(house: House, registry: CollectorRegistry) -> SetupWaits:
+def make_waits(house: House, shown: Gauge) -> SetupWaits:
     """Builds what the node's requests wait with, within the settings' bound, and shows in a metric how many wait."""
     waits = SetupWaits(house.store.log, waiting_max=house.settings.init_waiting_max)
-    gauge = Gauge("setups_awaited", "Set-ups that requests on this node wait for.", registry=registry)
-    gauge.set_function(lambda: waits.waiting)
+    shown.set_function(lambda: waits.waiting)
     return waits
 
 

@@ -9,7 +9,8 @@ from tests.patience import PATIENT
 
 NOTHING = ", ".join(["'{}'"] * 6)
 CALLS = {
-    "append_group": (
+    "append_group": ("0, '1s', '1s', 0, '', 0, '', '{}', '{}'", ["Index Scan using log_heads_pkey"]),
+    "append_group_checked": (
         f"0, '1s', '1s', 0, '', 0, '', {NOTHING}",
         ["(stream_id = base.stream_id)"],
     ),
