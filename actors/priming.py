@@ -11,9 +11,10 @@ import msgspec
 import structlog
 
 from actors.ports import DaemonDown, DaemonRpc, WalletFault, WalletRefused, WalletRpc
+from actors.processes import ProgramFailed
 from actors.slots import HeldFiles, Hold, PrimedWallet, Slot, SlotWanted
 from domain.ids import Address
-from eventstore.api import LeaseRow, LogUnavailable, Vault
+from eventstore.api import LeaseRow, SealBroken, Vault
 from eventstore.primed import PrimedRow, PrimedRows
 
 log = structlog.get_logger(__name__)
@@ -61,26 +62,33 @@ class Primer:
     async def prime(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, wanted: asyncio.Event) -> PrimedWallet | None:
         """Opens a slot's primed wallet, or makes a new one, where none is open; None when it has to stay so.
 
-        After anything it raises one may be open: `WalletRefused`, `WalletUnknown`, `ProgramFailed`, `LostLease`,
-        `LogUnavailable`.
+        After anything it raises one may be open: `WalletRefused`, `WalletUnknown`, `LostLease`, `LogUnavailable`.
         """
         try:
-            wallet = await self._reopened(slot, hold, rpc) or await self._made(slot, rpc, wanted)
-            row = msgspec.structs.replace(wallet.row, address=await rpc.get_address())
+            wallet = await self._reopened(slot, hold, rpc) or await self._made(slot, hold, rpc, wanted)
+            if wallet is not None:
+                row = msgspec.structs.replace(wallet.row, address=await rpc.get_address())
+                return PrimedWallet(row=row, password=wallet.password, rows=self._rows)
         except (DaemonDown, SlotWanted):
-            self._pause()
-            return None
+            pass
         except BaseException:
             self._pause()
             raise
-        return PrimedWallet(row=row, password=wallet.password, rows=self._rows)
+        self._pause()
+        return None
 
-    async def leave_open(self, slot: Slot, hold: Hold, wallet: PrimedWallet) -> None:
-        """Notes under which lease of its slot a primed wallet is left open; unnoted it is looked for anew."""
+    async def leave_open(self, slot: Slot, hold: Hold, wallet: PrimedWallet) -> bool:
+        """Notes under which lease of its slot a primed wallet is left open; False when that is not known to be noted.
+
+        A wallet that no row accounts for must not be left open: a process that is not ours shows somebody else's then.
+        """
         try:
-            await self._rows.opened(msgspec.structs.replace(wallet.row, fence=hold.lease.fence))
-        except LogUnavailable as away:
-            log.warning("primed_wallet_not_noted", slot=slot.name, error=type(away).__name__)
+            noted, error = await self._rows.opened(msgspec.structs.replace(wallet.row, fence=hold.lease.fence)), ""
+        except Exception as away:  # whatever it is, the slot is only cleaned for it
+            noted, error = False, type(away).__name__
+        if not noted:
+            log.warning("primed_wallet_not_noted", slot=slot.name, error=error)
+        return noted
 
     def _pause(self) -> None:
         self._not_before = asyncio.get_running_loop().time() + self._pause_s
@@ -89,7 +97,11 @@ class Primer:
         row = await self._rows.free_of(slot.name)
         if row is None:
             return None
-        wallet = await self._opened(row)
+        try:
+            wallet = await self._opened(row)
+        except SealBroken:  # its password is lost: nobody had it, and nobody ever will
+            await self._rows.drop(row)
+            return None
         try:
             await rpc.open_wallet(row.name, password=wallet.password)
         except WalletRefused as refused:
@@ -105,14 +117,21 @@ class Primer:
             files.remove(row.name)
             log.info("primed_wallet_swept", slot=row.slot, wallet=row.name)
 
-    async def _made(self, slot: Slot, rpc: WalletRpc, wanted: asyncio.Event) -> PrimedWallet:
+    async def _made(self, slot: Slot, hold: Hold, rpc: WalletRpc, wanted: asyncio.Event) -> PrimedWallet | None:
         # Made without a daemon a wallet takes its first height from the date: on a young chain it never sees money.
         await self._daemon.info()
         name, password = new_wallet_name(), new_wallet_password()
         sealed = await self._vault.seal(_key_of(slot.name), event="primed_wallet", field=name, plain=password.encode())
         row = PrimedRow(slot=slot.name, name=name, sealed=sealed)
-        await self._rows.note(row)
-        await slot.host.make_wallet(rpc, name, password=password, wanted=wanted)
+        if not await self._rows.note(row):
+            return None  # another has had the slot meanwhile
+        hold.check()  # a maker knows no fences, and ends the one that it finds
+        try:
+            await slot.host.make_wallet(rpc, name, password=password, wanted=wanted)
+        except (WalletRefused, ProgramFailed, OSError) as failed:
+            # What is refused opens nothing, and a maker works beside the process: the slot is as good as before.
+            log.warning("wallet_not_made", slot=slot.name, error=type(failed).__name__)
+            return None
         return PrimedWallet(row=row, password=password, rows=self._rows)
 
     async def _opened(self, row: PrimedRow) -> PrimedWallet:

@@ -20,7 +20,8 @@ class SlotLine:
         """How many were given a slot so far, and how long they waited for it."""
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        # Who gave up still stands in it until the next one comes.
+        return sum(not waiter.granted.done() for waiter in self._waiters)
 
     def join(self, waiter: Waiter) -> None:
         """Puts somebody at the end of the line; raises `NoSlot` when it is full."""

@@ -206,21 +206,22 @@ class RoleSupervisor(AsyncioActor):
 
     async def _prepare(self, slot: Slot, hold: Hold, *, clean: bool, waiter: Waiter | None = None) -> None:
         """Brings a slot to the point where it can be used: it answers and has no wallet open but a primed one."""
-        became = _Reached(slot=slot, hold=hold, waiter=waiter, ailment=Ailment.FAILED, ended=clean)
+        became, wanted = _Reached(slot=slot, hold=hold, waiter=waiter, ailment=Ailment.FAILED, ended=clean), slot.wanted
         try:
             rpc, primed = await self._check.usable(slot, hold, clean=clean, patient=waiter is None)
-            if self._primer and slot.wanted is not None and primed is None:
+            if self._primer and wanted is not None and primed is None:
                 became = msgspec.structs.replace(became, ended=False)  # if that fails a wallet may be open
-                primed = await self._primer.prime(slot, hold, rpc, wanted=slot.wanted)
+                primed = await self._primer.prime(slot, hold, rpc, wanted=wanted)
             became = msgspec.structs.replace(became, rpc=rpc, primed=primed, ailment=None)
         except SlotUnusable as unusable:
             became = msgspec.structs.replace(became, ailment=unusable.ailment, ended=clean or unusable.ended)
         except Exception as broken:  # whatever a process can do wrong, the slot is only not usable now
             log.warning("slot_not_prepared", slot=slot.name, error=type(broken).__name__)
         finally:
-            if self._primer and slot.wanted is not None:
+            if self._primer and wanted is not None:
                 self._primer.end()
-            slot.wanted = None
+            if slot.wanted is wanted:  # with its lease lost the slot may be primed under another by now
+                slot.wanted = None
             if self.actor_ref.is_alive():
                 self.actor_ref.tell(became)
 
@@ -273,8 +274,9 @@ class RoleSupervisor(AsyncioActor):
 
     async def _release(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, primed: PrimedWallet | None) -> None:
         await rpc.aclose()
-        if self._primer and primed:
-            await self._primer.leave_open(slot, hold, primed)
+        if self._primer and primed and not await self._primer.leave_open(slot, hold, primed):
+            self._drop(slot, hold, Ailment.FAILED)  # not given back: nobody would know whose wallet is open there
+            return
         await self._hand_in(slot, hold)
         if slot.hold is hold:
             slot.hold, slot.looked_at = None, asyncio.get_running_loop().time()

@@ -40,10 +40,13 @@ class PrimedRows(Protocol):
         """Reads the free wallet of one slot."""
 
     async def claim(self, row: PrimedRow, *, seat: str) -> bool:
-        """Gives a free wallet to a seat, for ever; False when it was not free."""
+        """Gives a free wallet to a seat, for ever; False when it is not free as this row says.
+
+        A wallet that was opened under another lease since is in other hands: who lost the lease gets it no more.
+        """
 
     async def drop(self, row: PrimedRow) -> bool:
-        """Forgets a wallet that nobody claimed; False when somebody did."""
+        """Forgets a wallet that is free as this row says; False when it is not."""
 
 
 class PostgresPrimed:
@@ -72,11 +75,11 @@ class PostgresPrimed:
 
     async def claim(self, row: PrimedRow, *, seat: str) -> bool:
         """Gives a free wallet to a seat."""
-        return await self._change("primed_claim", row, seat)
+        return await self._change("primed_claim", row, row.fence, seat)
 
     async def drop(self, row: PrimedRow) -> bool:
         """Forgets a wallet that nobody claimed."""
-        return await self._change("primed_drop", row)
+        return await self._change("primed_drop", row, row.fence)
 
     async def _change(self, query: str, row: PrimedRow, *values: object) -> bool:
         place = (self._partition(row.slot), row.slot, row.name)

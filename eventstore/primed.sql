@@ -21,12 +21,12 @@ select slot, name, sealed, address, fence from primed_wallets
 where partition = $1 and slot = $2 and claimed_by is null;
 
 -- name: primed_claim
--- Gives a free wallet to a seat, for ever.
-update primed_wallets set claimed_by = $4
-where partition = $1 and slot = $2 and name = $3 and claimed_by is null
+-- Gives a free wallet to a seat, for ever, unless it was opened under another lease since it was read.
+update primed_wallets set claimed_by = $5
+where partition = $1 and slot = $2 and name = $3 and fence = $4 and claimed_by is null
 returning name;
 
 -- name: primed_drop
--- Forgets a wallet that nobody claimed.
-delete from primed_wallets where partition = $1 and slot = $2 and name = $3 and claimed_by is null
+-- Forgets a wallet that nobody claimed, nor opened under another lease since it was read.
+delete from primed_wallets where partition = $1 and slot = $2 and name = $3 and fence = $4 and claimed_by is null
 returning name;

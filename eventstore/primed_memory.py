@@ -40,11 +40,11 @@ class MemoryPrimed:
 
     async def claim(self, row: PrimedRow, *, seat: str) -> bool:
         """Gives a free wallet to a seat."""
-        return self._is_free(row) and self._free.pop(row.slot) is not None
+        return self._is_as_read(row) and self._free.pop(row.slot) is not None
 
     async def drop(self, row: PrimedRow) -> bool:
         """Forgets a wallet that nobody claimed."""
-        if not self._is_free(row):
+        if not self._is_as_read(row):
             return False
         del self._free[row.slot]
         self._noted.discard(row.name)
@@ -53,3 +53,6 @@ class MemoryPrimed:
     def _is_free(self, row: PrimedRow) -> bool:
         found = self._free.get(row.slot)
         return found is not None and found.name == row.name
+
+    def _is_as_read(self, row: PrimedRow) -> bool:
+        return self._is_free(row) and self._free[row.slot].fence == row.fence
