@@ -18,7 +18,7 @@ from actors.signing_turns import take_signing_turn
 from actors.slots import LeasedSlot
 from actors.supervisor import GiveBack, TakeSlot
 from domain import commands as c
-from domain.ids import WalletId
+from domain.ids import Address, WalletId
 from domain.states import Escrow, SettingUp, money_of
 from domain.steps import Step
 from domain.turns import Turn, turn_of
@@ -155,7 +155,8 @@ class SeatAgent:
         if not isinstance(answer, Accepted):
             raise TurnBroken(answer.code)
         if primed is not None:
-            self._wallet = OpenWallet(rpc=leased.rpc, files=leased.files, secrets=made)
+            shown = Address(primed.row.address) if primed.row.address else None
+            self._wallet = OpenWallet(rpc=leased.rpc, files=leased.files, secrets=made, address=shown)
 
     async def _opened(self, leased: LeasedSlot, state: Escrow, turn: Turn) -> OpenWallet:
         if self._wallet is None:

@@ -65,7 +65,9 @@ async def take_setup_turn(seat: Seat, wallet: OpenWallet, state: SettingUp, turn
 
 async def _round_message(seat: Seat, wallet: OpenWallet, state: SettingUp, turn: Turn, round_: Round) -> str:
     if round_ is Round.PREPARE:
-        return await wallet.rpc.prepare_multisig()
+        info = await wallet.rpc.prepare_multisig()
+        await wallet.still_ours()
+        return info
     infos = await _messages_of_others(seat, state, ROUNDS[ROUNDS.index(round_) - 1])
     await wallet.still_ours()
     await seat.intend(state, turn)

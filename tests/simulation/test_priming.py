@@ -165,3 +165,29 @@ async def test_a_free_slot_with_a_wallet_that_nobody_left_there_is_cleaned_befor
         escrow_id = await create(node)
         state = await until(node, escrow_id, "awaiting_funding")
         assert "left" not in wallets_of(state)
+
+
+async def test_a_wallet_opened_by_somebody_else_in_place_of_a_claimed_one_is_never_taken_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = SimWorld()
+    intruded: SimWallet = world.wallets[Role.BUYER][0]
+    prepare, meddled = intruded.prepare_multisig, asyncio.Event()
+
+    async def prepare_another() -> str:
+        if not meddled.is_set():
+            meddled.set()
+            await intruded.close_wallet()
+            await intruded.create_wallet("left", password="by somebody")
+        return await prepare()
+
+    async with world.running() as node:
+        await all_primed(node)
+        monkeypatch.setattr(intruded, "prepare_multisig", prepare_another)
+        escrow_id = await create(node)
+        state = await until(node, escrow_id, "awaiting_funding")
+        assert meddled.is_set() and "left" not in wallets_of(state)
+    intruded.kill()
+    intruded.restart()
+    await intruded.open_wallet("left", password="by somebody")
+    assert not (await intruded.is_multisig()).multisig
