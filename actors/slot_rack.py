@@ -29,6 +29,7 @@ class SlotRack:
             if known.name == slot.name:
                 known.leaving = False
                 return
+        slot.leaving = False  # one that left while it was asked for again
         self._slots.append(slot)
 
     def drain(self, name: str) -> bool:

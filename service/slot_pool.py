@@ -1,5 +1,6 @@
 """The slots of one node as operators see and change them while it runs."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -15,7 +16,7 @@ from service.given_slots import GivenSlot
 log = structlog.get_logger(__name__)
 
 ASK_S = 10.0
-CHANGES_ROLE = "{} to change their role, or their folder, once they have left: reload again then"
+CHANGES_ROLE = "{} to change their role, folder or scheme once they have left: reload again then"
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,7 @@ class SlotPool:
     ) -> None:
         self._supervisors, self._read, self._make = supervisors, read, make
         self._given = {slot.name: (about, slot) for about, slot in given}
+        self._one_at_a_time = asyncio.Lock()
 
     def status(self) -> tuple[SlotStatus, ...]:
         """Describes every slot, by role."""
@@ -58,7 +60,10 @@ class SlotPool:
         """Takes over what is configured now; raises `GivenSlotsWrong` and changes nothing when that cannot be used."""
         if self._read is None:
             return Reloaded(added=0, removed=0, message="this node runs its own wallet processes: nothing to re-read")
-        wanted, known = {each.name: each for each in self._read()}, self._known()
+        async with self._one_at_a_time:  # else two that come at once each make a slot of a new process
+            return await self._reloaded({each.name: each for each in self._read()}, known=self._known())
+
+    async def _reloaded(self, wanted: Mapping[str, GivenSlot], *, known: Mapping[str, SlotStatus]) -> Reloaded:
         added, later = 0, 0
         removed = [name for name, status in known.items() if name not in wanted and status.state != "draining"]
         for name in removed:
@@ -76,9 +81,9 @@ class SlotPool:
         return {status.name: status for status in self.status()}
 
     def _same(self, given: GivenSlot) -> bool:
-        """Whether a slot is still the same role's, in the same folder: else it has to leave before it comes again."""
+        """Whether a slot has its role, folder and address still: else it has to leave before it comes again."""
         about, _ = self._given[given.name]
-        return (about.role, about.wallet_dir) == (given.role, given.wallet_dir)
+        return (about.role, about.wallet_dir, about.url) == (given.role, given.wallet_dir, given.url)
 
     async def _take_over(self, given: GivenSlot, status: SlotStatus | None) -> bool:
         """Adds a slot, or has the one there is use its present login from its next connection on."""

@@ -1,5 +1,6 @@
 """Administrators see, drain and re-read the slots of a running node; nobody else does, and mistakes change nothing."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +11,7 @@ from actors.given_slot import GivenHost
 from actors.simulation import SimChain, SimFolder, SimWallet
 from actors.slots import Slot
 from actors.supervisor import RoleSupervisor, SupervisorLimits
-from domain.roles import THREE
+from domain.roles import THREE, Role
 from eventstore.opening import memory_store
 from service.auth import Right
 from service.given_slots import GivenSlot, given_slots, slot_of
@@ -124,6 +125,30 @@ async def test_a_process_that_is_given_to_another_role_leaves_first(tmp_path: Pa
         _, answer = await world.ask("POST", "/admin/reload-rpc-config", {}, rights=ADMIN)
         assert answer["added"] == 2
         await until_true(lambda: [each.state for each in made.pool.status()] == ["free"] * 3)
+
+
+async def test_a_process_that_changes_to_https_leaves_first(tmp_path: Path) -> None:
+    async with pooled(tmp_path) as (made, world):
+        entries = json.loads(made.file.read_text())
+        entries[0] |= {"url": entries[0]["url"].replace("http://", "https://"), "fingerprint": "ab" * 32}
+        made.file.write_text(json.dumps(entries))
+        _, answer = await world.ask("POST", "/admin/reload-rpc-config", {}, rights=ADMIN)
+        assert "1 to change their role, folder or scheme" in answer["message"]
+        await until_true(lambda: len(made.pool.status()) == 2)
+        await world.ask("POST", "/admin/reload-rpc-config", {}, rights=ADMIN)
+        hosts = [slot.host for slot in made.supervisors[Role.BUYER]._slots]
+        assert [isinstance(host, GivenHost) and host.url.startswith("https://") for host in hosts] == [True]
+
+
+async def test_two_reloads_at_once_make_one_slot_of_a_new_process(tmp_path: Path) -> None:
+    async with pooled(tmp_path) as (made, _):
+        made.write(range(6))
+        await asyncio.gather(made.pool.reload(), made.pool.reload())
+        made.write(range(6), password="new-secret")
+        await made.pool.reload()
+        hosts = [slot.host for supervisor in made.supervisors.values() for slot in supervisor._slots]
+        assert len(hosts) == 6
+        assert all(isinstance(host, GivenHost) and host.access.password == "new-secret" for host in hosts)
 
 
 async def test_a_broken_file_changes_nothing_and_is_said_to_be_broken(tmp_path: Path) -> None:

@@ -134,6 +134,16 @@ async def test_a_slot_given_again_while_it_drains_stays() -> None:
         assert (await here.taken("second/buyer")).slot is leased.slot
 
 
+async def test_a_slot_that_has_left_can_be_taken_in_again() -> None:
+    async with ward(1) as here:
+        leased = await here.taken("first/buyer")
+        here.give_back(leased)
+        await here.drain("s0")
+        await until_true(lambda: not here.shown())
+        await here.supervisor.actor_ref.ask(AddSlot(slot=leased.slot), timeout_s=5)
+        assert (await here.taken("second/buyer")).slot is leased.slot
+
+
 async def test_a_drained_slot_with_a_wallet_in_doubt_stays_until_it_is_clean() -> None:
     async with ward(2) as here:
         leased = await here.taken("first/buyer")
