@@ -120,18 +120,7 @@ class Node:
         self.problems.append(f"{escrow_id} stopped: {type(failure).__name__}")
 
     def _supervisors(self, slots: Sequence[Slot], *, daemon: DaemonRpc) -> dict[Role, RoleSupervisor]:
-        at_once, store = self._limits.prime_at_once, self.store
-        primer = (
-            Primer(
-                store.primed,
-                vault=store.vault,
-                daemon=daemon,
-                at_once=at_once,
-                pause_s=self._limits.supervisor.recheck_s,
-            )
-            if at_once
-            else None
-        )
+        primer = self._primer(daemon) if self._limits.prime_at_once else None
         return {
             role: RoleSupervisor(
                 role,
