@@ -126,6 +126,9 @@ def _mistakes(entries: Sequence[_Entry]) -> Iterator[str]:
     for number, entry in enumerate(entries, start=1):
         wrong = list(_wrong_with(entry))
         yield from (f"entry {number}: {each}" for each in wrong)
+        first = (number - 1) % len(THREE)
+        if not wrong and not _same_folder(entry.wallet_dir, entries[first].wallet_dir):
+            yield f"entry {number}: wallet_dir: expected the folder of entry {first + 1}, which has the same role"
         place = _place(entry.url) if not wrong else ""
         if place and seen.setdefault(place, number) != number:
             yield f"entry {number}: the same process as entry {seen[place]}"
@@ -153,6 +156,14 @@ def _wrong_with(entry: _Entry) -> Iterator[str]:
         )
     elif not os.access(entry.wallet_dir, os.R_OK | os.W_OK | os.X_OK) or not Path(entry.wallet_dir).is_dir():
         yield "wallet_dir: expected a folder that this user may read and write"
+
+
+def _same_folder(one: str, other: str) -> bool:
+    """Says whether two names lead to one folder: a seat's wallet has to be found from every slot of its role."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return True  # there is no such folder, which is said of its own entry
 
 
 def _place(address: str) -> str:

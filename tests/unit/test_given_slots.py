@@ -91,6 +91,15 @@ def test_every_mistake_is_said_without_what_is_secret(tmp_path: Path, wrong: dic
     assert said in mistakes(written(tmp_path, entries))
 
 
+def test_processes_of_one_role_have_one_folder(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "same").symlink_to(tmp_path)
+    entries = [entry(number, tmp_path) for number in range(1, 4)]
+    assert len(given_slots(written(tmp_path, [*entries, entry(4, tmp_path / "same")]))) == 4
+    said = mistakes(written(tmp_path, [*entries, entry(4, tmp_path / "other")]))
+    assert said == "entry 4: wallet_dir: expected the folder of entry 1, which has the same role"
+
+
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     settings = written(tmp_path, [entry(number, tmp_path) for number in (1, 2, 3)], mode=0o640)
     assert "0600" in mistakes(settings)
