@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from actors.ailments import Ailment, SlotUnusable, ailment_of
+from actors.escrow import LostLease
 from actors.jsonrpc import Access
 from actors.ports import WalletFault, WalletFiles, WalletRefused, WalletRpc, WalletUnknown
 from actors.wallet_rpc import LIMITS_S, HttpWallet, Observer
@@ -167,7 +168,7 @@ class GivenHost:
             if ailment_of(unknown) in _NEVER_BEGUN:
                 self._calls.pop(call, None)
             raise
-        except WalletRefused:
+        except (WalletRefused, LostLease):  # answered, or never sent
             self._calls.pop(call, None)
             raise
         else:

@@ -296,6 +296,26 @@ async def test_who_lost_the_lease_is_not_let_in_with_the_new_login() -> None:
         await client.aclose()
 
 
+async def test_a_call_that_was_never_sent_because_the_lease_was_lost_makes_no_slot_rest() -> None:
+    async with given() as world:
+        host = GivenHost(world.servers[0].url, access=access_of(world.servers[0]), files=world.files)
+        lost = False
+
+        def check() -> None:
+            if lost:
+                raise LostLease
+
+        client = await host.reach(fence=1, clean=True, before_call=check)
+        await client.create_wallet("w", password=PASSWORD)
+        lost = True
+        with pytest.raises(LostLease):
+            await client.store()
+        await client.aclose()
+        again = await host.reach(fence=2, clean=False, before_call=lambda: None)
+        assert world.servers[0].wallet.opened is None
+        await again.aclose()
+
+
 # -- failover ------------------------------------------------------------------------------------------------------
 
 
