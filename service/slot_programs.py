@@ -88,15 +88,14 @@ class SlotPrograms:
 
         Raises `SlotWanted`, and `ProgramFailed` when the program does not end.
         """
-        folder, maker = self._home / MAKER, f"make-{self._folders.name}"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        secret = folder / "password"
+        secret = self._password_file
+        secret.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await self._end_maker()
         try:
             secret.touch(mode=0o600)
             secret.write_text(password)
-            if left := self._keeper.find(maker):
-                await left.kill()
-            program = maker_program(self._beside(folder), file=name, password_file=secret, name=maker)
+            wallet = self._beside(secret.parent)
+            program = maker_program(wallet, file=name, password_file=secret, name=self._maker)
             await _run(await self._keeper.start(program), wanted)
         finally:
             secret.unlink(missing_ok=True)
@@ -134,9 +133,16 @@ class SlotPrograms:
         old = sorted(turn for turn in self._known() if turn.fence <= fence)
         running = [process for turn, process in self._running() if turn in old]
         await asyncio.gather(*(process.stop() for process in running))
+        await self._end_maker()
         for turn in old[:-1]:
             shutil.rmtree(self._home / str(turn), ignore_errors=True)
             (self._folders.programs / f"{self._named(turn)}.out").unlink(missing_ok=True)
+
+    async def _end_maker(self) -> None:
+        """Ends a maker of wallets that outlived its node, and removes the password that it was given."""
+        if left := self._keeper.find(self._maker):
+            await left.kill()
+        self._password_file.unlink(missing_ok=True)
 
     async def _started_anew(self, fence: int) -> _Turn:
         try:
@@ -189,6 +195,14 @@ class SlotPrograms:
 
     def _named(self, turn: _Turn) -> str:
         return f"slot-{self._folders.name}.{turn}"
+
+    @property
+    def _maker(self) -> str:
+        return f"make-{self._folders.name}"
+
+    @property
+    def _password_file(self) -> Path:
+        return self._home / MAKER / "password"
 
     @property
     def _home(self) -> Path:

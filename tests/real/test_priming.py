@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from actors.processes import ProcessKeeper, Program
 from actors.slots import SlotWanted
 from service.embedded import PROGRAMS, EmbeddedWorld
+from service.slot_programs import MAKER
 
 PASSWORD = "a-password-that-nothing-shows"
 LIMIT_S = 120
@@ -57,6 +59,18 @@ async def test_the_making_of_a_wallet_gives_way_at_once_and_leaves_the_slot_as_i
     assert not _makers(world)
     assert not slot.host.silent()
     assert await rpc.get_version()
+
+
+async def test_of_a_node_that_died_while_it_made_a_wallet_neither_program_nor_password_stays(world, slot, rpc):
+    secret = world.home / PROGRAMS / SLOT / MAKER / "password"
+    secret.parent.mkdir(exist_ok=True)
+    secret.write_text(PASSWORD)
+    program = Program(name=f"make-{SLOT}", argv=("sleep", "600"), heard=False)
+    left = await ProcessKeeper(world.home / PROGRAMS).start(program)
+    async with asyncio.timeout(LIMIT_S):
+        again = await slot.host.reach(fence=2, clean=False, before_call=lambda: None)
+    await again.aclose()
+    assert not left.alive and not secret.exists()
 
 
 def _makers(world):
