@@ -55,9 +55,12 @@ class Primer:
         return await self._rows.free()
 
     async def known(self, slot: Slot, address: Address) -> PrimedWallet | None:
-        """Recognises a slot's primed wallet by its address; raises `LogUnavailable`, `SealBroken`."""
+        """Recognises a slot's primed wallet by its address; raises `LogUnavailable`."""
         row = await self._rows.free_of(slot.name)
-        return await self._opened(row) if row is not None and row.address == address else None
+        try:
+            return await self._opened(row) if row is not None and row.address == address else None
+        except SealBroken:  # whose password is lost is as strange as any other
+            return None
 
     async def prime(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, wanted: asyncio.Event) -> PrimedWallet | None:
         """Opens a slot's primed wallet, or makes a new one, where none is open; None when it has to stay so.
@@ -112,10 +115,15 @@ class Primer:
         return wallet
 
     async def _sweep(self, row: PrimedRow, files: HeldFiles) -> None:
-        """Forgets a wallet that was never made whole; the row goes first, and only while nobody claimed it."""
+        """Forgets a wallet that does not open; the row goes first, and only while nobody claimed it.
+
+        Its files go only if it was never seen open: in a database restored from a backup a wallet may be free again
+        that an escrow had.
+        """
         if await self._rows.drop(row):
-            files.remove(row.name)
-            log.info("primed_wallet_swept", slot=row.slot, wallet=row.name)
+            if row.address is None:
+                files.remove(row.name)
+            log.info("primed_wallet_swept", slot=row.slot, wallet=row.name, kept=row.address is not None)
 
     async def _made(self, slot: Slot, hold: Hold, rpc: WalletRpc, wanted: asyncio.Event) -> PrimedWallet | None:
         # Made without a daemon a wallet takes its first height from the date: on a young chain it never sees money.

@@ -33,15 +33,16 @@ class SlotCheck:
 
         No other wallet may be. Raises `SlotUnusable`.
 
-        A clean one that does not answer is ended and started anew only by who is patient: somebody who waits for a
-        slot has better use for the time.
+        A clean one that does not answer, or shows another wallet, is ended and started anew only by who is patient:
+        somebody who waits for a slot has better use for the time.
         """
         as_it_is = clean and not (patient and slot.host.silent())
         rpc = await slot.host.reach(fence=hold.lease.fence, clean=as_it_is, before_call=hold.check)
         try:
             return await self._answering(slot, rpc, patient=patient)
-        except SlotUnusable:
-            if not (as_it_is and patient) or slot.given:
+        except SlotUnusable as unusable:
+            # One that is only slow has too little of the machine: a start costs more of it.
+            if not (as_it_is and patient) or slot.given or unusable.ailment is Ailment.SLOW:
                 raise
         rpc = await slot.host.reach(fence=hold.lease.fence, clean=False, before_call=hold.check)
         return await self._answering(slot, rpc, patient=patient)

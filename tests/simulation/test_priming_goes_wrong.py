@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from actors.ailments import Ailment
 from actors.clock import SystemClock
 from actors.ports import WalletFault, WalletRefused, WalletRpc
 from actors.priming import Primer
@@ -58,7 +59,8 @@ class Ward:
         self.tables = MemoryTables(partitions=1, clock=lambda: self.now)
         store = memory_store(partitions=1, tables=self.tables)
         self.leases, self.rows = store.slot_leases, Forgetful(self.tables)
-        chain, folder = SimChain(), SimFolder()
+        chain = SimChain()
+        folder = self.folder = SimFolder()
         self.wallet = SimWallet(chain=chain, folder=folder)
         self.host = Maker(self.wallet)
         self.slot = Slot(name="s0", role=Role.BUYER, files=SimFiles(folder), host=self.host)
@@ -136,6 +138,42 @@ async def test_a_slot_in_which_no_wallet_can_be_made_is_leased_all_the_same_and_
     made = here.host.begun
     await until_true(lambda: here.host.begun >= made + 2)
     assert here.host.cleaned == before == 0
+
+
+async def test_a_wallet_that_was_seen_open_keeps_its_keys_when_it_opens_no_more(here: Ward) -> None:
+    await until_true(here.primed)
+    (name,) = here.folder.keys
+    here.wallet.kill()
+    here.wallet.restart()
+    here.folder.lock(name, holder=object())
+    here.slot.looked_at = -1e9  # as if it were time for a look
+    await until_true(lambda: here.primed() and len(here.folder.keys) == 2)
+    assert name in here.folder.keys
+
+
+async def test_a_wallet_whose_password_cannot_be_unsealed_is_given_up_and_another_made(here: Ward) -> None:
+    await until_true(here.primed)
+    row = await here.rows.free_of("s0")
+    assert row is not None and await here.rows.drop(row)
+    await here.rows.note(PrimedRow(slot="s0", name=row.name, sealed="c2VhbGVk"))
+    await here.rows.opened(row)
+    here.slot.looked_at = -1e9  # as if it were time for a look
+    await until_true(lambda: here.primed() and len(here.folder.keys) == 2)
+
+
+async def test_a_slow_process_is_not_ended_for_that(here: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    version, slow = here.wallet.get_version, True
+
+    async def late() -> int:
+        if slow:
+            await asyncio.sleep(QUICK.check_s + 0.1)
+        return await version()
+
+    monkeypatch.setattr(here.wallet, "get_version", late)
+    await until_true(lambda: here.slot.ailment is Ailment.SLOW)
+    slow = False
+    await until_true(here.primed)
+    assert here.host.cleaned == 0
 
 
 async def test_who_stops_waiting_does_not_keep_slots_from_being_primed(here: Ward) -> None:
