@@ -84,11 +84,12 @@ class GivenHost:
         """Notes whose lease this is: with every fence seen since the last, nobody else had the slot between."""
         ours = self._fence is not None and fence - self._fence <= 1
         self._fence = fence
+        if not ours:
+            self._wallet = None  # what the others opened is not known; what we left open, primed, still is
         if clean:
-            self._rests_until, self._wallet = -math.inf, None
+            self._rests_until = -math.inf
         elif not ours:
             self._rests_until = asyncio.get_running_loop().time() + self._call_max_s
-            self._wallet = None  # what the others opened is not known
 
     async def _let_rest(self) -> None:
         """Raises `SlotUnusable` while a call of an earlier holder may be under way."""

@@ -330,6 +330,22 @@ async def test_the_wallet_of_a_process_that_is_gone_is_opened_from_another_slot(
         await again.rpc.open_wallet("w", password=PASSWORD)
 
 
+async def test_a_process_that_is_gone_is_known_to_be_so_with_the_wallet_that_was_left_open_for_its_next_holder() -> (
+    None
+):
+    async with given() as world:
+        host = GivenHost(world.servers[0].url, access=access_of(world.servers[0]), files=world.files)
+        maker = await host.reach(fence=1, clean=True, before_call=nothing)
+        await maker.create_wallet("primed", password=PASSWORD)
+        await maker.aclose()
+        holder = await host.reach(fence=2, clean=True, before_call=nothing)
+        await holder.aclose()
+        await world.servers[0].die()
+        with pytest.raises(SlotUnusable) as gone:
+            await host.reach(fence=2, clean=False, before_call=nothing)
+        assert (gone.value.ailment, gone.value.ended) == (Ailment.REFUSED, True)
+
+
 async def test_a_refused_connection_alone_does_not_let_a_seat_go_elsewhere() -> None:
     async with given(2) as world, running(world.node(), free=2) as node:
         leased = await taken(node, "one/buyer")
