@@ -74,6 +74,11 @@ class GivenHost:
         """Has the process itself make a wallet: no program of ours runs beside it, so it cannot give way."""
         await rpc.create_wallet(name, password=password)
 
+    def shows(self, name: str) -> None:
+        """Notes a wallet that another holder opened here, so that its lock tells when the process is gone."""
+        with self.opening(name):
+            pass
+
     def silent(self) -> bool:
         """Nothing is known of somebody else's process until it is asked."""
         return False

@@ -85,6 +85,7 @@ class SlotCheck:
         primed = await self._primer.known(slot, address) if self._primer else None
         if primed is None:
             raise SlotUnusable(Ailment.OTHER_WALLET)
+        slot.host.shows(primed.row.name)
         return primed
 
 

@@ -35,6 +35,9 @@ class SlotHost(Protocol):
         Gives up with `SlotWanted` when the slot is wanted meanwhile, where that leaves the process as it was.
         """
 
+    def shows(self, name: str) -> None:
+        """Hears which wallet of ours was found open in the process."""
+
     def silent(self) -> bool:
         """Whether the process is stopped or gone: a call to it gets no answer."""
 

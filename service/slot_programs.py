@@ -107,6 +107,9 @@ class SlotPrograms:
             if self._present() is None:
                 await self._start(0)
 
+    def shows(self, name: str) -> None:
+        """Needs not know: a process of our own is ended, not waited for."""
+
     def silent(self) -> bool:
         """Whether the process is stopped or gone."""
         found = self._present()

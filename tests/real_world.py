@@ -39,6 +39,9 @@ class WrappedHost:
     async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
         await self.host.make_wallet(rpc, name, password=password, wanted=wanted)
 
+    def shows(self, name: str) -> None:
+        self.host.shows(name)
+
     def silent(self) -> bool:
         return self.host.silent()
 

@@ -57,6 +57,9 @@ class SimHost:
         """Makes a wallet in the process itself."""
         await rpc.create_wallet(name, password=password)
 
+    def shows(self, name: str) -> None:
+        """Makes no difference: the process is ended, not waited for."""
+
     def silent(self) -> bool:
         """Whether the process is gone."""
         return not self._wallet.running

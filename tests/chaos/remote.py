@@ -90,6 +90,9 @@ class RemoteHost:
     async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
         await rpc.create_wallet(name, password=password)
 
+    def shows(self, name: str) -> None:
+        """Makes no difference: the process is ended, not waited for."""
+
     def silent(self) -> bool:
         """A simulated process always answers."""
         return False

@@ -338,12 +338,16 @@ async def test_a_process_that_is_gone_is_known_to_be_so_with_the_wallet_that_was
         maker = await host.reach(fence=1, clean=True, before_call=nothing)
         await maker.create_wallet("primed", password=PASSWORD)
         await maker.aclose()
-        holder = await host.reach(fence=2, clean=True, before_call=nothing)
-        await holder.aclose()
+        anew = GivenHost(world.servers[0].url, access=access_of(world.servers[0]), files=world.files)
+        for each in (host, anew):  # of the same service, and of one that was started meanwhile
+            holder = await each.reach(fence=2, clean=True, before_call=nothing)
+            await holder.aclose()
+        anew.shows("primed")
         await world.servers[0].die()
-        with pytest.raises(SlotUnusable) as gone:
-            await host.reach(fence=2, clean=False, before_call=nothing)
-        assert (gone.value.ailment, gone.value.ended) == (Ailment.REFUSED, True)
+        for each in (host, anew):
+            with pytest.raises(SlotUnusable) as gone:
+                await each.reach(fence=2, clean=False, before_call=nothing)
+            assert (gone.value.ailment, gone.value.ended) == (Ailment.REFUSED, True)
 
 
 async def test_a_refused_connection_alone_does_not_let_a_seat_go_elsewhere() -> None:

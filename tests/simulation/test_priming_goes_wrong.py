@@ -38,10 +38,14 @@ class Maker(SimHost):
         super().__init__(wallet)
         self.go_on, self.refuses, self.begun, self.cleaned = asyncio.Event(), False, 0, 0
         self.go_on.set()
+        self.shown = ""
 
     async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> SimWallet:
         self.cleaned += not clean
         return await super().reach(fence=fence, clean=clean, before_call=before_call)
+
+    def shows(self, name: str) -> None:
+        self.shown = name
 
     async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
         self.begun += 1
@@ -125,6 +129,7 @@ async def test_a_primed_wallet_that_could_not_be_noted_is_not_left_open_unknown(
     leased = await here.taken("esc/buyer")
     assert leased.primed is not None
     assert await here.wallet.get_address() == leased.primed.row.address
+    assert here.host.shown == leased.primed.row.name
     here.give_back(leased)
 
 
