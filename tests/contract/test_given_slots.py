@@ -296,26 +296,6 @@ async def test_who_lost_the_lease_is_not_let_in_with_the_new_login() -> None:
         await client.aclose()
 
 
-async def test_a_call_that_was_never_sent_because_the_lease_was_lost_makes_no_slot_rest() -> None:
-    async with given() as world:
-        host = GivenHost(world.servers[0].url, access=access_of(world.servers[0]), files=world.files)
-        lost = False
-
-        def check() -> None:
-            if lost:
-                raise LostLease
-
-        client = await host.reach(fence=1, clean=True, before_call=check)
-        await client.create_wallet("w", password=PASSWORD)
-        lost = True
-        with pytest.raises(LostLease):
-            await client.store()
-        await client.aclose()
-        again = await host.reach(fence=2, clean=False, before_call=lambda: None)
-        assert world.servers[0].wallet.opened is None
-        await again.aclose()
-
-
 # -- failover ------------------------------------------------------------------------------------------------------
 
 
@@ -328,26 +308,6 @@ async def test_the_wallet_of_a_process_that_is_gone_is_opened_from_another_slot(
         again = await taken(node, "one/buyer")
         assert again.slot is not leased.slot
         await again.rpc.open_wallet("w", password=PASSWORD)
-
-
-async def test_a_process_that_is_gone_is_known_to_be_so_with_the_wallet_that_was_left_open_for_its_next_holder() -> (
-    None
-):
-    async with given() as world:
-        host = GivenHost(world.servers[0].url, access=access_of(world.servers[0]), files=world.files)
-        maker = await host.reach(fence=1, clean=True, before_call=nothing)
-        await maker.create_wallet("primed", password=PASSWORD)
-        await maker.aclose()
-        anew = GivenHost(world.servers[0].url, access=access_of(world.servers[0]), files=world.files)
-        for each in (host, anew):  # of the same service, and of one that was started meanwhile
-            holder = await each.reach(fence=2, clean=True, before_call=nothing)
-            await holder.aclose()
-        anew.shows("primed")
-        await world.servers[0].die()
-        for each in (host, anew):
-            with pytest.raises(SlotUnusable) as gone:
-                await each.reach(fence=2, clean=False, before_call=nothing)
-            assert (gone.value.ailment, gone.value.ended) == (Ailment.REFUSED, True)
 
 
 async def test_a_refused_connection_alone_does_not_let_a_seat_go_elsewhere() -> None:

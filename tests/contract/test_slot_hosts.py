@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.ailments import SlotUnusable
+from actors.ailments import Ailment, SlotUnusable
 from actors.escrow import LostLease
 from actors.given_slot import GivenHost
 from actors.jsonrpc import Access
@@ -96,3 +96,43 @@ async def test_a_program_that_is_ended_and_cannot_start_again_says_that_nothing_
     with pytest.raises(SlotUnusable, match="not_started") as caught:
         await own_programs(tmp_path).reach(fence=1, clean=False, before_call=nothing)
     assert caught.value.ended
+
+
+async def test_a_call_that_was_never_sent_because_the_lease_was_lost_makes_no_slot_rest() -> None:
+    folder = SimFolder()
+    async with served(SimWallet(chain=SimChain(), folder=folder)) as server:
+        host = GivenHost(server.url, access=Access(), files=SimFiles(folder))
+        lost = False
+
+        def check() -> None:
+            if lost:
+                raise LostLease
+
+        client = await host.reach(fence=1, clean=True, before_call=check)
+        await client.create_wallet("w", password="pw")
+        lost = True
+        with pytest.raises(LostLease):
+            await client.store()
+        await client.aclose()
+        again = await host.reach(fence=2, clean=False, before_call=nothing)
+        assert server.wallet.opened is None
+        await again.aclose()
+
+
+async def test_a_process_is_known_to_be_gone_with_a_wallet_that_was_left_open_for_its_next_holder() -> None:
+    folder = SimFolder()
+    async with served(SimWallet(chain=SimChain(), folder=folder)) as server:
+        host = GivenHost(server.url, access=Access(), files=SimFiles(folder))
+        maker = await host.reach(fence=1, clean=True, before_call=nothing)
+        await maker.create_wallet("primed", password="pw")
+        await maker.aclose()
+        anew = GivenHost(server.url, access=Access(), files=SimFiles(folder))
+        for each in (host, anew):  # of the same service, and of one that was started meanwhile
+            holder = await each.reach(fence=2, clean=True, before_call=nothing)
+            await holder.aclose()
+        anew.shows("primed")
+        await server.die()
+        for each in (host, anew):
+            with pytest.raises(SlotUnusable) as gone:
+                await each.reach(fence=2, clean=False, before_call=nothing)
+            assert (gone.value.ailment, gone.value.ended) == (Ailment.REFUSED, True)
