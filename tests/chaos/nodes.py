@@ -172,10 +172,11 @@ class People:
             if state == "awaiting_funding" and not paid and _reminded(facts):
                 world.chain.pay(facts["payin_address"], AMOUNT)
                 paid = True
+            # A refusal is kept with its key: who sees that more has happened since asks under another one.
             if state == "funded":
-                await self.ask("POST", f"{path}/ship", user=VENDOR, key="ship")
+                await self.ask("POST", f"{path}/ship", user=VENDOR, key=f"ship-{facts['version']}")
             if state == "delivering":
-                await self.ask("POST", f"{path}/confirm-delivery", key="confirm")
+                await self.ask("POST", f"{path}/confirm-delivery", key=f"confirm-{facts['version']}")
             await asyncio.sleep(0.05)
 
     async def mine(self) -> None:
