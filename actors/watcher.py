@@ -32,6 +32,8 @@ class Watched:
 
     target: WatchTarget
     final_confirmations: int
+    version: int
+    """The escrow's, as far as it was known before the chain was last looked at."""
     settled: tuple[object, ...] | None = None
     """What the chain showed when there was last nothing new in it; None when the escrow has moved since."""
 
@@ -91,7 +93,7 @@ class ChainWatcher:
         for escrow_id, view in views.items():
             watched = self._watched[escrow_id]
             shown = _facts(view, watched.final_confirmations)
-            if shown != watched.settled and await self._shown(escrow_id, view):
+            if shown != watched.settled and await self._shown(escrow_id, watched, view):
                 watched.settled = shown
 
     # -- whom to watch -------------------------------------------------------------------------------------------
@@ -135,16 +137,20 @@ class ChainWatcher:
             since_height=money.since_height,
             key_images=money.key_images,
         )
-        return Watched(target=target, final_confirmations=state.core.terms.policy.final_confirmations)
+        final = state.core.terms.policy.final_confirmations
+        return Watched(target=target, final_confirmations=final, version=state.core.version)
 
     # -- what is shown -------------------------------------------------------------------------------------------
 
-    async def _shown(self, escrow_id: EscrowId, view: ChainView) -> bool:
+    async def _shown(self, escrow_id: EscrowId, watched: Watched, view: ChainView) -> bool:
         """Brings an escrow what is new; True when nothing of it is new any more."""
         try:
             state = await self._desk.state(escrow_id)
             assert state is not None
-            command = c.ObserveChain(at=Micros(self._clock.now()), view=view)
+            command = c.ObserveChain(at=Micros(self._clock.now()), view=view, version=watched.version)
+            watched.version = state.core.version  # the next look comes after this
+            if command.version != state.core.version:
+                return False
             news = observe(state, command)
             if isinstance(news, Refused) or not news:
                 return True

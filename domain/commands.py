@@ -234,9 +234,13 @@ class AbandonEpoch(Command, frozen=True, kw_only=True):
 
 
 class ObserveChain(Command, frozen=True, kw_only=True):
-    """Reports all that the chain shows of the escrow now."""
+    """Reports all that the chain shows of the escrow, looked at when the escrow was known to be at `version`.
+
+    What has happened to the escrow since then the view may not know.
+    """
 
     view: ChainView
+    version: int
 
 
 class PassTime(Command, frozen=True, kw_only=True):

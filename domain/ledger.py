@@ -12,10 +12,16 @@ from domain.states import Deposit, Escrow, Money, Spend, money_of
 
 
 def observe(state: Escrow, command: c.ObserveChain) -> list[AnyEvent] | Refused:
-    """Records every difference between the view and what is known; the same view twice adds nothing."""
+    """Records every difference between the view and what is known; the same view twice adds nothing.
+
+    A view from before the escrow's last event is refused: brought late, by a node that stood still or was overtaken,
+    it would take back what the chain has shown to others since, as if blocks had been replaced.
+    """
     money = money_of(state)
     if money is None:
         return Refused("not_awaited")
+    if command.version != state.core.version:
+        return Refused("view_outdated")
     final = state.core.terms.policy.final_confirmations
     return [
         *_deposits(money, command.view, at=command.at),

@@ -48,6 +48,7 @@ SENTENCES: dict[str, str] = {
     "secrets_shredded": "The secrets of this escrow were shredded: nothing more is possible with it.",
     "three_must_differ": "Buyer, vendor and arbiter must be three different people.",
     "unsettled": "Something of this escrow still waits for somebody: it is settled first.",
+    "view_outdated": "The escrow has moved since the chain was looked at.",
     "wallet_other": "This wallet is not the one of this seat.",
     "wrong_state": "This is not possible in the present state of the escrow.",
 }

@@ -59,6 +59,7 @@ STATUS: Mapping[str, int] = {
     "secrets_shredded": 410,
     "three_must_differ": 422,
     "unsettled": 409,
+    "view_outdated": 409,
     "wallet_other": 409,
     "wrong_state": 409,
     # what the doors themselves refuse

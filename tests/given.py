@@ -105,7 +105,7 @@ class Life:
 
     def sees(self, view: ChainView) -> "Life":
         """Shows the chain to the escrow."""
-        return self.when(c.ObserveChain(at=self.now, view=view))
+        return self.when(c.ObserveChain(at=self.now, view=view, version=self.state.core.version))
 
     def give_export(self, role: Role, *, covers: Iterable[OneTimeKey] | None = None) -> "Life":
         """Lets a seat hand out a fresh export of all known deposits."""

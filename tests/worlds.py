@@ -123,6 +123,10 @@ class World:
     async def version(self, escrow_id: str) -> int:
         return (await self.state(escrow_id)).core.version
 
+    async def seen(self, escrow_id: str, view: ChainView) -> c.ObserveChain:
+        """Makes the report of a view of the chain that was looked at just now."""
+        return c.ObserveChain(at=self.now(), view=view, version=await self.version(escrow_id))
+
     # -- seats and chain ---------------------------------------------------------------------------------------
 
     async def tell(self, escrow_id: str, command: AnyCommand) -> Accepted:
@@ -173,7 +177,7 @@ class World:
     async def pay_in(self, escrow_id: str, *, amount: int = AMOUNT) -> None:
         """Shows an unlocked deposit and lets the seats export."""
         view = ChainView(height=111, outputs=(deposit(amount=amount),))
-        await self.tell(escrow_id, c.ObserveChain(at=self.now(), view=view))
+        await self.tell(escrow_id, await self.seen(escrow_id, view))
         for role in THREE:
             export = c.GiveExport(
                 at=self.now(), role=role, export=Sealed("x"), digest=f"{role}-export", covers=(OneTimeKey(HASH),)
@@ -223,7 +227,7 @@ class World:
         """Shows the payout buried under all its confirmations."""
         spend = SeenSpend(one_time_key=OneTimeKey(HASH), tx_hash=PAYOUT_HASH, height=120)
         view = ChainView(height=140, outputs=(deposit(),), spends=(spend,))
-        await self.tell(escrow_id, c.ObserveChain(at=self.now(), view=view))
+        await self.tell(escrow_id, await self.seen(escrow_id, view))
 
     async def released(self) -> str:
         """Plays a whole life through the doors to its release."""

@@ -21,10 +21,14 @@ from service.settings import Arbiter, Settings
 from service.telemetry import Telemetry
 from tests.chaos.remote import RemoteWorld
 from tests.given import ARBITER
+from tests.patience import PATIENCE_S
 
 PARTITIONS = 4
 REMINDED_S = 1
 """How soon a buyer is reminded to pay: the timer of these lives."""
+AS_SERVED = LogLimits(connect_timeout_s=PATIENCE_S, read_timeout_s=PATIENCE_S)
+"""The limits that nodes are served with, save that one starts on a machine that stands still as well: nobody starts it
+again, as an operator's supervisor would."""
 
 
 class NodeOrders(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +58,7 @@ async def _serve(orders: NodeOrders) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with AsyncExitStack() as stack:
-        store = await open_node_store(orders.dsn, name=orders.name)
+        store = await open_node_store(orders.dsn, name=orders.name, limits=AS_SERVED)
         stack.push_async_callback(store.aclose)
         world = RemoteWorld(orders.url, locks=orders.folder / "locks")
         stack.push_async_callback(world.aclose)

@@ -76,13 +76,18 @@ class Nodes:
         """Where a node answers."""
         return f"http://127.0.0.1:{self.orders[name].port}"
 
+    def said(self, name: str) -> str:
+        """A node's last words if it has ended by itself."""
+        out = self.orders[name].folder / f"{name}.out"
+        return "" if self._processes[name].exitcode is None else f"{name} ended: {out.read_text()[-3000:]}"
+
     def end(self) -> None:
         """Ends them all; none may have ended by itself."""
-        codes = {name: process.exitcode for name, process in self._processes.items()}
+        ended = "".join(map(self.said, self._processes))
         for name in self._processes:
             self.kill(name)
         self._ports.close()
-        assert set(codes.values()) == {None}, codes
+        assert not ended, ended
 
 
 @asynccontextmanager
@@ -116,6 +121,7 @@ class People:
                     async with self.session.get(f"{self.nodes.url_of(name)}/health"):
                         return
                 except (aiohttp.ClientError, TimeoutError):
+                    assert not self.nodes.said(name), self.nodes.said(name)
                     await asyncio.sleep(0.05)
 
     async def ask(
@@ -166,10 +172,11 @@ class People:
             if state == "awaiting_funding" and not paid and _reminded(facts):
                 world.chain.pay(facts["payin_address"], AMOUNT)
                 paid = True
+            # A refusal is kept with its key: who sees that more has happened since asks under another one.
             if state == "funded":
-                await self.ask("POST", f"{path}/ship", user=VENDOR, key="ship")
+                await self.ask("POST", f"{path}/ship", user=VENDOR, key=f"ship-{facts['version']}")
             if state == "delivering":
-                await self.ask("POST", f"{path}/confirm-delivery", key="confirm")
+                await self.ask("POST", f"{path}/confirm-delivery", key=f"confirm-{facts['version']}")
             await asyncio.sleep(0.05)
 
     async def mine(self) -> None:

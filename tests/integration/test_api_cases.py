@@ -128,7 +128,7 @@ async def test_an_item_of_an_escrow_without_a_dispute_names_its_reason() -> None
         await world.set_addresses(escrow_id)
         await world.set_up(escrow_id)
         pool = ChainView(height=111, outputs=(msgspec.structs.replace(deposit(amount=AMOUNT // 2), height=None),))
-        await world.tell(escrow_id, c.ObserveChain(at=world.now(), view=pool))
+        await world.tell(escrow_id, await world.seen(escrow_id, pool))
         later = Micros(world.now() + 3 * HOUR)
         await world.tell(escrow_id, c.PassTime(at=later))
         _, page = await world.ask("GET", "/api/admin/recovery/list", user="root", rights=(Right.ADMIN,))

@@ -292,10 +292,12 @@ class World:
         self.chain.spend(keys[: 1 + n % 2], f"foreign-{self.fresh()}")
 
     def observe(self) -> None:
-        seen = c.ObserveChain(at=self.now, view=self.chain.view())
-        answer = self.give(seen)
+        answer = self.give(self._seen())
         if not isinstance(answer, Refused):
-            assert self.give(seen) == (), "the same view twice"
+            assert self.give(self._seen()) == (), "the same view twice"
+
+    def _seen(self) -> c.ObserveChain:
+        return c.ObserveChain(at=self.now, view=self.chain.view(), version=self.live.core.version)
 
     def compare_with_chain(self) -> None:
         """After a look at the chain the log knows exactly what is there."""

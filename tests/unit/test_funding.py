@@ -248,3 +248,15 @@ def test_a_reorg_after_the_end_is_an_item_and_reopens_nothing() -> None:
     life = completed().sees(view(output(), height=125))
     assert "reorg_after_final" in life.state.core.recovery
     assert name(life.state) == "completed"
+
+
+# -- views that come late ------------------------------------------------------------------------------------
+
+
+def test_a_view_from_before_the_last_event_is_refused_and_takes_nothing_back() -> None:
+    life = awaiting_funding().sees(view(output(unlocked=False), height=102))
+    before = life.state.core.version
+    life.sees(view(output(), height=111)).then(e.DepositUnlocked, e.Funded)
+    late = c.ObserveChain(at=life.now, view=view(output(unlocked=False), height=102), version=before)
+    life.when(late).refused("view_outdated")
+    assert name(life.state) == "funded"

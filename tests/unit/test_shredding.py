@@ -113,7 +113,7 @@ def test_after_it_nothing_is_possible_and_nobody_is_awaited() -> None:
         c.OpenDispute(at=life.now, by=BUYER, case_id=CaseId("c"), claim=Sealed("x")),
         c.SetPayoutAddress(at=life.now, by=BUYER, tag="t", address=Sealed("x")),
         c.ProposeAgreement(at=life.now, by=BUYER, buyer_share_bp=5_000),
-        c.ObserveChain(at=life.now, view=view(output("late"), height=200)),
+        c.ObserveChain(at=life.now, view=view(output("late"), height=200), version=life.state.core.version),
         c.PassTime(at=life.now),
     ):
         life.when(command).refused("secrets_shredded")
