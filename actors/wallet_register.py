@@ -1,13 +1,11 @@
 """One wallet serves one seat of one escrow: held by the log itself, before the wallet is made."""
 
-import msgspec
-
 from actors.desk import derived_id
+from actors.limit_events import new_limit_event
 from domain.ids import EscrowId, Micros, WalletId
 from domain.limits import WalletAssigned, wallet_stream
 from domain.roles import Role
-from eventstore.api import AlreadyDone, Append, Appended, EventLog, NewEvent
-from schemas.limit_codec import encode_limit
+from eventstore.api import AlreadyDone, Append, Appended, EventLog
 
 
 class WalletRegister:
@@ -22,19 +20,10 @@ class WalletRegister:
         Raises `LogBusy`, `LogUnavailable` and `OutcomeUnknown`, after which it may be asked again.
         """
         event = WalletAssigned(at=at, wallet_id=wallet_id, escrow_id=escrow_id, role=role)
-        encoded = encode_limit(event)
         item = Append(
             stream_id=wallet_stream(wallet_id),
             expected_version=0,
-            events=(
-                NewEvent(
-                    type=encoded.type,
-                    schema_version=encoded.schema_version,
-                    occurred_at=at,
-                    meta=msgspec.json.encode({"by": f"seat:{role}"}),
-                    body=encoded.body,
-                ),
-            ),
+            events=(new_limit_event(event, meta={"by": f"seat:{role}"}),),
             command_id=derived_id("wallet", wallet_id, escrow_id, role),
         )
         return isinstance(await self._log.append(item), Appended | AlreadyDone)

@@ -137,6 +137,7 @@ class HttpWallet:
         await self._call("thaw", {"key_image": image}, _Nothing)
 
     async def transfer(self, destinations: Sequence[Destination]) -> TxProposal:
+        """Makes a transaction set that nobody relays; refuses the answer of a wallet that is not multisig."""
         params = {
             "destinations": [{"amount": each.amount, "address": each.address} for each in destinations],
             "account_index": 0,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from actors.desk import Desk, derived_id
+from actors.escrow import Accepted
 from actors.ports import Clock, DaemonDown, Watch, WatchTarget
 from actors.sealed import EscrowSecrets
 from actors.seat import LATER
@@ -155,7 +156,9 @@ class ChainWatcher:
             if isinstance(news, Refused) or not news:
                 return True
             command_id = derived_id(escrow_id, "chain", state.core.version, view.height)
-            await self._desk.handle(escrow_id, command, command_id=command_id, actor="watcher")
+            answer = await self._desk.handle(escrow_id, command, command_id=command_id, actor="watcher")
+            if isinstance(answer, Accepted):
+                watched.version = answer.version
         except LATER as later:
             log.warning("chain_news_waits", escrow=escrow_id, error=type(later).__name__)
         except Exception as broken:  # what is wrong with one escrow must not blind the others

@@ -14,6 +14,7 @@ from domain.ids import EscrowId, Micros, OrderId, UserId, WalletId
 from domain.money import Atomic
 from domain.refusals import Refused
 from domain.roles import Role
+from domain.states import TERMINAL, Escrow, money_of
 
 MICROS = 1_000_000
 CLAIM_UNUSED_S = 3_600
@@ -164,6 +165,20 @@ class SetMaintenance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Decision = tuple[AnyLimitEvent, ...] | Refused
+
+
+# -- what no longer counts -----------------------------------------------------------------------------------
+
+
+def frees_place(state: Escrow) -> bool:
+    """Says whether an escrow is over, so that neither its order nor its place among those under way is held."""
+    return isinstance(state, TERMINAL)
+
+
+def frees_volume(state: Escrow) -> bool:
+    """Says whether an escrow ended before any deposit, so that its amount does not count in its month."""
+    money = money_of(state)
+    return frees_place(state) and (money is None or not money.deposits)
 
 
 # -- decisions -----------------------------------------------------------------------------------------------

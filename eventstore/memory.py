@@ -158,6 +158,7 @@ class _MemoryWriter:
         )
 
     async def write(self, plan: Plan) -> Written | None:
+        """Writes a plan at once, unless the next fault on order says otherwise."""
         await self.open.wait()
         await asyncio.sleep(0)
         fault = self.faults.pop(0) if self.faults else None

@@ -221,6 +221,7 @@ class _Draft:
         return self.accept(item)
 
     def accept(self, item: Append) -> _Accepted:
+        """Takes an item's events and its receipt into the draft; events get their salts here, their places later."""
         stream_id, command_id, first = item.stream_id, item.command_id, len(self.rows)
         for version, event in enumerate(item.events, item.expected_version + 1):
             self.rows.append(

@@ -15,7 +15,34 @@ class LogGap(Exception):
         self.partition, self.position = partition, position
 
 
-class Subscription:
+class Rest:
+    """Rests until the log has grown: woken by it where that is known at once, else after `poll_s` seconds."""
+
+    def __init__(self, log: EventLog, *, poll_s: float = 1.0) -> None:
+        self._log, self._poll_s, self._woken = log, poll_s, asyncio.Event()
+        log.subscribe_wake(self)
+
+    def notify(self) -> None:
+        """Ends a `wait`, the present one or the next."""
+        self._woken.set()
+
+    async def wait(self) -> None:
+        """Returns when woken, or after `poll_s` seconds."""
+        try:
+            # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes together with the wake.
+            async with asyncio.timeout(self._poll_s):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+        # Cleared before what follows is read: a wake during the reads counts for the next wait.
+        self._woken.clear()
+
+    def close(self) -> None:
+        """Asks for no more wakes."""
+        self._log.unsubscribe_wake(self)
+
+
+class Subscription(Rest):
     """A place in the log that only moves on: whoever writes, and however often its reader begins again.
 
     `after` are the positions a reader has seen, by partition; one that is missing begins at 0. Call `pull` until it
@@ -34,20 +61,15 @@ class Subscription:
         seen = dict(after or {})
         if any(not 0 <= partition < log.partitions or position < 0 for partition, position in seen.items()):
             raise ValueError(f"positions of partitions 0 to {log.partitions - 1} are 0 or more")
-        self._log, self._poll_s, self._page_max = log, poll_s, page_max
+        super().__init__(log, poll_s=poll_s)
+        self._page_max = page_max
         self._positions = {partition: seen.get(partition, 0) for partition in range(log.partitions)}
         self._behind: list[int] = []
-        self._woken = asyncio.Event()
-        log.subscribe_wake(self)
 
     @property
     def positions(self) -> Mapping[int, int]:
         """What has been handed out, by partition; a live view."""
         return MappingProxyType(self._positions)
-
-    def notify(self) -> None:
-        """Ends a `wait`, the present one or the next."""
-        self._woken.set()
 
     async def pull(self) -> Sequence[Recorded]:
         """Returns the next page of one partition, nothing at the end of all.
@@ -65,21 +87,6 @@ class Subscription:
             if page:
                 return page
         return ()
-
-    async def wait(self) -> None:
-        """Returns when woken, or after `poll_s` seconds."""
-        try:
-            # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes together with the wake.
-            async with asyncio.timeout(self._poll_s):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
-        # Cleared before what follows is read: a wake during the pulls counts for the next wait.
-        self._woken.clear()
-
-    def close(self) -> None:
-        """Asks for no more wakes."""
-        self._log.unsubscribe_wake(self)
 
     async def _page(self, partition: int) -> Sequence[Recorded]:
         before = self._positions[partition]

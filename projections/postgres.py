@@ -158,6 +158,7 @@ class _PostgresBuilding:
         self._connection, self.generations, self._limits = connection, generations, limits
 
     async def swap(self) -> bool:
+        """Puts the new generations in the live ones' place in one transaction; False while one of them is behind."""
         async with self._connection.transaction():
             await self._connection.execute(QUERIES["bound_swap"], *_bounds(self._limits))
             live = [await self._live_of(generation.model) for generation in self.generations]

@@ -75,6 +75,7 @@ class _BundleChecker:
         return self._heads[-1] if self._heads else None
 
     def heads(self) -> Iterator[str]:
+        """Says what is wrong with the bundle's signed heads, each by itself and against the one before it."""
         if not self._bundle.heads:
             yield "there is no signed head: nothing proves that these events are in a log"
         before: SignedHead | None = None

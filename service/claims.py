@@ -14,21 +14,20 @@ import msgspec
 
 from actors.desk import Desk, derived_id
 from actors.directory import Parked
+from actors.limit_events import new_limit_event, read_on
 from domain import limits
 from domain.evolve import ImpossibleHistory
 from domain.ids import CommandId, EscrowId, Micros
 from domain.limits import AnyLimitEvent
 from domain.refusals import Refused
-from domain.states import TERMINAL, Escrow, money_of
 from eventstore.api import Append, Appended, EventLog, LogBusy, NewEvent, OutcomeUnknown, Recorded
 from schemas.codec import UnknownEvent
-from schemas.limit_codec import decode_limit, encode_limit
+from schemas.limit_codec import decode_limit
 
 GROUP_MAX = 100
 """Claims in one append."""
 CLAIM_S, ATTEMPTS_MIN = 10.0, 20
 """How long, and how often at least, a group loses against other nodes before its askers are told to come again."""
-READ_PAGE = 1000
 FULL = frozenset({"limit_concurrency", "limit_volume", "order_live"})
 """Refusals that may be undone by what is held for escrows that are over."""
 
@@ -73,9 +72,7 @@ class Claims:
 
     async def read(self, stream: str) -> list[Recorded]:
         """Reads a limit's stream to its end."""
-        known = self._remembered.get(stream, [])
-        while page := await self._log.read_stream(stream, after_version=len(known), limit=READ_PAGE):
-            known = [*known, *page]
+        known = await read_on(self._log, stream, self._remembered.get(stream, []))
         if not stream.startswith("order-"):
             self._remembered[stream] = known
         return known
@@ -160,7 +157,8 @@ class Claims:
         except (UnknownEvent, ImpossibleHistory, Parked):
             return False  # it stands still: it keeps its place until somebody has looked
         if state is not None:
-            return _over(state, volume=claim.type == "volume_reserved")
+            event = event_of(claim)
+            return limits.frees_volume(state) if isinstance(event, limits.VolumeReserved) else limits.frees_place(state)
         meta = msgspec.json.decode(claim.meta, type=ClaimMeta)
         receipt = await self._log.receipt(stream_id=escrow_id, command_id=meta.for_command)
         if receipt is not None:
@@ -188,27 +186,11 @@ def event_of(recorded: Recorded) -> AnyLimitEvent:
     return decode_limit(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
 
 
-def _over(state: Escrow, *, volume: bool) -> bool:
-    """Says whether an escrow has ended; for the month's volume, whether it ended before any deposit."""
-    if not isinstance(state, TERMINAL):
-        return False
-    money = money_of(state)
-    return not volume or money is None or not money.deposits
-
-
 def _new_events(decided: Sequence[tuple[Claim, AnyLimitEvent]], *, least: int) -> list[NewEvent]:
     """Writes the events, none earlier than the one before it."""
     written = []
     for claim, event in decided:
         least = max(event.at, least)
-        encoded = encode_limit(msgspec.structs.replace(event, at=Micros(least)))
-        written.append(
-            NewEvent(
-                type=encoded.type,
-                schema_version=encoded.schema_version,
-                occurred_at=least,
-                meta=msgspec.json.encode(ClaimMeta(by=claim.by, for_command=claim.command_id), order="deterministic"),
-                body=encoded.body,
-            )
-        )
+        later = msgspec.structs.replace(event, at=Micros(least))
+        written.append(new_limit_event(later, meta=ClaimMeta(by=claim.by, for_command=claim.command_id)))
     return written

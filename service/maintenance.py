@@ -3,6 +3,7 @@
 import msgspec
 
 from actors.escrow import KeyReused
+from actors.limit_events import new_limit_event, read_on
 from domain import limits
 from domain.ids import Micros
 from domain.limits import MAINTENANCE_STREAM, AnyLimitEvent, MaintenanceSet, SetMaintenance
@@ -14,21 +15,18 @@ from eventstore.api import (
     EventLog,
     LogBusy,
     LogUnavailable,
-    NewEvent,
     OutcomeUnknown,
     Recorded,
 )
 from schemas.answers import MaintenanceState, moment
-from schemas.limit_codec import encode_limit
 from service.claims import event_of
 
 CONFLICTS_MAX = 20
-READ_PAGE = 1000
 
 
 async def maintenance_state(event_log: EventLog) -> MaintenanceState:
     """Returns whether new escrows are refused, whichever node was told last; raises `LogUnavailable`."""
-    return _shown([event_of(each) for each in await _read(event_log)])
+    return _shown([event_of(each) for each in await read_on(event_log, MAINTENANCE_STREAM, [])])
 
 
 async def set_maintenance(
@@ -39,7 +37,7 @@ async def set_maintenance(
     A command with a body hash happens once. Raises `KeyReused`, `LogBusy`, `LogUnavailable`.
     """
     for _ in range(CONFLICTS_MAX):
-        recorded = await _read(event_log)
+        recorded = await read_on(event_log, MAINTENANCE_STREAM, [])
         item, state = _item(recorded, command, command_id=command_id, body_hash=body_hash)
         if not item.events and not body_hash:
             return state
@@ -56,13 +54,6 @@ async def set_maintenance(
     raise LogBusy(MAINTENANCE_STREAM)
 
 
-async def _read(event_log: EventLog) -> list[Recorded]:
-    recorded: list[Recorded] = []
-    while page := await event_log.read_stream(MAINTENANCE_STREAM, after_version=len(recorded), limit=READ_PAGE):
-        recorded += page
-    return recorded
-
-
 def _item(
     recorded: list[Recorded], command: SetMaintenance, *, command_id: str, body_hash: str
 ) -> tuple[Append, MaintenanceState]:
@@ -74,23 +65,12 @@ def _item(
     item = Append(
         stream_id=MAINTENANCE_STREAM,
         expected_version=len(recorded),
-        events=tuple(_new_event(event, command) for event in decided),
+        events=tuple(new_limit_event(event, meta={"by": command.by}) for event in decided),
         command_id=command_id,
         body_hash=body_hash,
         outcome=msgspec.json.encode(state),
     )
     return item, state
-
-
-def _new_event(event: AnyLimitEvent, command: SetMaintenance) -> NewEvent:
-    encoded = encode_limit(event)
-    return NewEvent(
-        type=encoded.type,
-        schema_version=encoded.schema_version,
-        occurred_at=event.at,
-        meta=msgspec.json.encode({"by": command.by}),
-        body=encoded.body,
-    )
 
 
 def _shown(events: list[AnyLimitEvent]) -> MaintenanceState:

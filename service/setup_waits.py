@@ -8,6 +8,7 @@ import structlog
 from domain import events as e
 from domain.ids import EscrowId
 from eventstore.api import EventLog, LogUnavailable
+from eventstore.subscription import Rest
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,7 @@ class SetupWaits:
     def __init__(self, event_log: EventLog, *, waiting_max: int) -> None:
         self._log, self._waiting_max = event_log, waiting_max
         self._waits: list[_Wait] = []
-        self._woken = asyncio.Event()
+        self._rest: Rest | None = None
         self._reader: asyncio.Task[None] | None = None
         self._stopped = False
 
@@ -71,38 +72,26 @@ class SetupWaits:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
 
-    def notify(self) -> None:
-        """Ends the reader's rest, the present one or the next."""
-        self._woken.set()
-
     # -- the reader ------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._woken.set()
-        if not self.reading:
-            self._reader = asyncio.get_running_loop().create_task(self._read_on())
+        if self._rest is None:
+            self._rest = Rest(self._log, poll_s=POLL_S)
+            self._reader = asyncio.get_running_loop().create_task(self._read_on(self._rest))
+        self._rest.notify()
 
-    async def _read_on(self) -> None:
-        self._log.subscribe_wake(self)
+    async def _read_on(self, rest: Rest) -> None:
         try:
             while self._waits:
-                await self._rest()
+                await asyncio.sleep(LOOK_S)
+                await rest.wait()
                 try:
                     await self._look(tuple(self._waits))
                 except LogUnavailable as broken:
                     log.warning("setup_waits_wait", error=type(broken).__name__)
         finally:
-            self._log.unsubscribe_wake(self)
-
-    async def _rest(self) -> None:
-        await asyncio.sleep(LOOK_S)
-        try:
-            async with asyncio.timeout(POLL_S):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
-        # Cleared before what follows is read: a wake during the reads counts for the next rest.
-        self._woken.clear()
+            self._rest = None
+            rest.close()
 
     async def _look(self, waits: "Sequence[_Wait]") -> None:
         for partition in range(self._log.partitions):
