@@ -331,7 +331,9 @@ class RoleSupervisor(AsyncioActor):
                 hold.end()
                 slot.hold = None
                 self._become(slot, SlotState.FREE)
-            if slot.hold and slot.state is SlotState.LEASED and slot.host.silent():
+            # A look at a slot ends by itself after seconds; opening a wallet may take minutes.
+            long_calls = slot.state is SlotState.LEASED or slot.wanted is not None
+            if slot.hold and long_calls and slot.host.silent():
                 log.warning("slot_silent", slot=slot.name)
                 self._background(self._check.revive(slot, slot.hold))
         await self._serve()

@@ -7,7 +7,7 @@ import pytest
 
 from actors.ailments import Ailment
 from actors.clock import SystemClock
-from actors.ports import WalletFault, WalletRefused, WalletRpc
+from actors.ports import WalletFault, WalletRefused, WalletRpc, WalletUnknown
 from actors.priming import Primer
 from actors.simulation import SimChain, SimDaemon, SimFiles, SimFolder, SimWallet
 from actors.slots import LeasedSlot, Slot, SlotState
@@ -38,10 +38,16 @@ class Maker(SimHost):
         super().__init__(wallet)
         self.go_on, self.refuses, self.begun, self.cleaned = asyncio.Event(), False, 0, 0
         self.go_on.set()
-        self.shown = ""
+        self.shown, self.stopped, self.ended = "", False, asyncio.Event()
+
+    def silent(self) -> bool:
+        return self.stopped
 
     async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> SimWallet:
         self.cleaned += not clean
+        if not clean:
+            self.stopped = False
+            self.ended.set()
         return await super().reach(fence=fence, clean=clean, before_call=before_call)
 
     def shows(self, name: str) -> None:
@@ -50,6 +56,9 @@ class Maker(SimHost):
     async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
         self.begun += 1
         await self.go_on.wait()
+        if self.stopped:  # answers nothing until somebody ends it
+            await self.ended.wait()
+            raise WalletUnknown(method="open_wallet", reason="cut")
         if self.refuses:
             raise WalletRefused(method="create_wallet", fault=WalletFault.OTHER, code=-1, message="disk full")
         await super().make_wallet(rpc, name, password=password, wanted=wanted)
@@ -117,6 +126,17 @@ async def test_a_slot_whose_lease_is_lost_while_it_is_primed_leaves_room_for_pri
     await until_true(lambda: here.host.cleaned > 0)
     await until_true(lambda: here.slot.state is SlotState.FREE)
     here.host.go_on.set()
+    await until_true(here.primed)
+
+
+async def test_a_process_that_stands_still_while_its_slot_is_primed_is_ended_and_holds_nobody_up(here: Ward) -> None:
+    here.host.go_on.clear()
+    await until_true(lambda: here.host.begun == 1)
+    here.host.stopped = True
+    here.host.go_on.set()
+    await until_true(lambda: here.host.cleaned > 0)
+    leased = await here.taken("esc/buyer")
+    here.give_back(leased)
     await until_true(here.primed)
 
 
