@@ -55,3 +55,26 @@ class DrainSlot(msgspec.Struct, frozen=True, kw_only=True):
     """Lets a slot finish its lease and leave; answers whether there is one of that name."""
 
     name: str
+
+
+class Reached(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of preparing a slot for somebody who waits, or for nobody."""
+
+    slot: Any
+    hold: Any
+    waiter: Any
+    rpc: Any = None
+    """A client of its process; None where it cannot be used."""
+    primed: Any = None
+    """The primed wallet that is open there."""
+    ailment: Any = None
+    ended: bool = False
+    """Nothing is open there that its last holder opened."""
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Time to look at the queue again."""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time to renew leases and to look at slots again."""

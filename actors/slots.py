@@ -59,8 +59,8 @@ class Hold:
     A node that was stopped and goes on finds it over before it does anything else with a wallet.
     """
 
-    def __init__(self, lease: Lease, *, since: float) -> None:
-        self.lease, self._ended = lease, False
+    def __init__(self, lease: Lease, *, since: float, seat: str = "") -> None:
+        self.lease, self.seat, self._ended = lease, seat, False
         self.renewed(since=since)
 
     def renewed(self, *, since: float) -> None:

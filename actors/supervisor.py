@@ -14,7 +14,7 @@ from actors.priming import Primer, primed_slots
 from actors.runtime import AsyncioActor
 from actors.slot_check import SlotCheck
 from actors.slot_line import SlotLine, bound_to
-from actors.slot_messages import AddSlot, DrainSlot, GiveBack, SupervisorLimits, TakeSlot
+from actors.slot_messages import AddSlot, DrainSlot, GiveBack, Look, Reached, SupervisorLimits, TakeSlot, Tick
 from actors.slot_rack import SlotRack
 from actors.slot_status import SlotCounts, SlotStatus, counts_of, status_of
 from actors.slots import Hold, LeasedSlot, PrimedWallet, Slot, SlotState, Waiter
@@ -27,30 +27,7 @@ log = structlog.get_logger(__name__)
 __all__ = ["AddSlot", "DrainSlot", "GiveBack", "RoleSupervisor", "SupervisorLimits", "TakeSlot"]
 
 
-class _Reached(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of preparing a slot for somebody who waits, or for nobody."""
-
-    slot: Any
-    hold: Any
-    waiter: Any
-    rpc: Any = None
-    """A client of its process; None where it cannot be used."""
-    primed: Any = None
-    """The primed wallet that is open there."""
-    ailment: Any = None
-    ended: bool = False
-    """Nothing is open there that its last holder opened."""
-
-
-class _Look(msgspec.Struct, frozen=True):
-    """Time to look at the queue again."""
-
-
-class _Tick(msgspec.Struct, frozen=True):
-    """Time to renew leases and to look at slots again."""
-
-
-SupervisorMessage = TakeSlot | GiveBack | AddSlot | DrainSlot | _Reached | _Look | _Tick
+SupervisorMessage = TakeSlot | GiveBack | AddSlot | DrainSlot | Reached | Look | Tick
 
 
 class RoleSupervisor(AsyncioActor):
@@ -142,12 +119,12 @@ class RoleSupervisor(AsyncioActor):
                 known = self._slots.drain(name)
                 await self._mend()
                 return known
-            case _Reached():
+            case Reached():
                 await self._reached(message)
-            case _Look():
+            case Look():
                 await self._serve()
                 await self._prime()
-            case _Tick():
+            case Tick():
                 await self._tick()
         return None
 
@@ -155,6 +132,7 @@ class RoleSupervisor(AsyncioActor):
 
     async def _take(self, seat: str, granted: "asyncio.Future[LeasedSlot]") -> None:
         self._line.join(Waiter(seat=seat, since=self._clock.now(), granted=granted))
+        log.info("slot_asked", role=self._role.value, seat=seat, waiting=len(self._line))
         await self._serve()
 
     async def _serve(self) -> None:
@@ -195,10 +173,11 @@ class RoleSupervisor(AsyncioActor):
             # A lease that we may have all the same is our own to take again, uncleaned.
             self._become(slot, before, ailment)
             raise
-        slot.hold = Hold(lease, since=since)
+        slot.hold = Hold(lease, since=since, seat=seat)
         if waiter:
             self._turn += 1
             waiter.promised, slot.turn = True, self._turn
+            log.info("slot_taken", slot=slot.name, role=self._role.value, seat=seat)
         clean = lease.fence == (row.fence if row else 0) + 1 and (row is None or row.released)
         slot.wanted = asyncio.Event() if prime else None
         self._background(self._prepare(slot, slot.hold, clean=clean, waiter=waiter))
@@ -206,7 +185,7 @@ class RoleSupervisor(AsyncioActor):
 
     async def _prepare(self, slot: Slot, hold: Hold, *, clean: bool, waiter: Waiter | None = None) -> None:
         """Brings a slot to the point where it can be used: it answers and has no wallet open but a primed one."""
-        became, wanted = _Reached(slot=slot, hold=hold, waiter=waiter, ailment=Ailment.FAILED, ended=clean), slot.wanted
+        became, wanted = Reached(slot=slot, hold=hold, waiter=waiter, ailment=Ailment.FAILED, ended=clean), slot.wanted
         try:
             rpc, primed = await self._check.usable(slot, hold, clean=clean, patient=waiter is None)
             if self._primer and wanted is not None and primed is None:
@@ -225,7 +204,7 @@ class RoleSupervisor(AsyncioActor):
             if self.actor_ref.is_alive():
                 self.actor_ref.tell(became)
 
-    async def _reached(self, became: _Reached) -> None:
+    async def _reached(self, became: Reached) -> None:
         slot, hold, rpc, waiter = became.slot, became.hold, became.rpc, became.waiter
         if rpc is None and slot.hold is hold and became.ended:
             self._background(self._give_up(became))
@@ -240,6 +219,7 @@ class RoleSupervisor(AsyncioActor):
             self._background(self._release(slot, hold, rpc, primed=became.primed))
         else:
             waited_s = self._line.leave(waiter, now=self._clock.now())
+            log.info("slot_granted", slot=slot.name, role=self._role.value, seat=waiter.seat, waited_s=waited_s)
             self._become(slot, SlotState.LEASED)
             slot.looked_at = asyncio.get_running_loop().time()
             leased = LeasedSlot(slot=slot, hold=hold, rpc=rpc, waited_s=waited_s, primed=became.primed)
@@ -279,11 +259,13 @@ class RoleSupervisor(AsyncioActor):
             return
         await self._hand_in(slot, hold)
         if slot.hold is hold:
+            if hold.seat or not slot.looked_at:  # not after each look at it
+                log.info("slot_free", slot=slot.name, role=self._role.value)
             slot.hold, slot.looked_at = None, asyncio.get_running_loop().time()
             self._become(slot, SlotState.FREE)
         self._look()
 
-    async def _give_up(self, became: _Reached) -> None:
+    async def _give_up(self, became: Reached) -> None:
         """Gives back the lease of a slot that cannot be used and has no wallet open: its seat may go elsewhere."""
         await self._hand_in(became.slot, became.hold)
         self._drop(became.slot, became.hold, became.ailment)
@@ -317,7 +299,7 @@ class RoleSupervisor(AsyncioActor):
 
     def _look(self) -> None:
         if self.actor_ref.is_alive():
-            self.actor_ref.tell(_Look())
+            self.actor_ref.tell(Look())
 
     # -- looking after -------------------------------------------------------------------------------------------
 
@@ -387,7 +369,7 @@ class RoleSupervisor(AsyncioActor):
 
     def _remind(self) -> None:
         if self.actor_ref.is_alive():
-            self.actor_ref.tell(_Tick())
+            self.actor_ref.tell(Tick())
 
     def _end_work(self) -> None:
         self._due.cancel()
