@@ -76,8 +76,9 @@ class RoleSupervisor(AsyncioActor):
         return tuple(status_of(slot, now=self._clock.now()) for slot in self._slots)
 
     async def leave(self) -> None:
-        """Lets other nodes have this one's slots at once, uncleaned; for a node that ends in order."""
+        """Lets other nodes have a stopped supervisor's slots at once, uncleaned; for a node that ends in order."""
         self._end_work()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for slot in self._slots:
             hold, slot.hold = slot.hold, None
             if hold is None:
@@ -88,6 +89,7 @@ class RoleSupervisor(AsyncioActor):
                 await self._leases.renew(msgspec.structs.replace(hold.lease, seconds=0))
             except Exception as away:
                 log.warning("slot_lease_not_ended", slot=slot.name, error=type(away).__name__)
+        await self._check.close_all()
 
     def on_stop(self) -> None:
         """Ends what runs in the background and tells those who wait."""
@@ -214,7 +216,7 @@ class RoleSupervisor(AsyncioActor):
         if rpc is None or slot.hold is not hold:
             self._drop(slot, hold, became.ailment)
             if rpc is not None:
-                await rpc.aclose()
+                await self._check.close(rpc)
         elif waiter is None or waiter.granted.done():
             self._background(self._release(slot, hold, rpc, primed=became.primed))
         else:
@@ -232,13 +234,13 @@ class RoleSupervisor(AsyncioActor):
     async def _take_back(self, leased: LeasedSlot, *, clean: bool) -> None:
         slot, hold, rpc = leased.slot, leased.hold, leased.rpc
         if slot.hold is not hold:
-            await rpc.aclose()
+            await self._check.close(rpc)
             return
         self._become(slot, SlotState.PREPARING)
         if clean:
             await self._release(slot, hold, rpc, primed=leased.primed)
             return
-        await rpc.aclose()
+        await self._check.close(rpc)
         await self._prepare(slot, hold, clean=False)
 
     async def _quarantine(self, leased: LeasedSlot) -> None:
@@ -248,12 +250,12 @@ class RoleSupervisor(AsyncioActor):
         if slot.given:
             slot.rests_until = asyncio.get_running_loop().time() + self._limits.quarantine_s
             self._drop(slot, hold, Ailment.OTHER_WALLET)
-            await leased.rpc.aclose()
+            await self._check.close(leased.rpc)
         else:
             self._background(self._take_back(leased, clean=False))
 
     async def _release(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, primed: PrimedWallet | None) -> None:
-        await rpc.aclose()
+        await self._check.close(rpc)
         if self._primer and primed and not await self._primer.leave_open(slot, hold, primed):
             self._drop(slot, hold, Ailment.FAILED)  # not given back: nobody would know whose wallet is open there
             return

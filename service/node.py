@@ -104,8 +104,8 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.directory.stop_all(timeout_s=self._limits.stop_s)
         for supervisor in self.supervisors.values():
-            await supervisor.leave()
             await supervisor.actor_ref.stop(timeout_s=self._limits.stop_s)
+            await supervisor.leave()
 
     def slot_counts(self) -> Mapping[Role, SlotCounts]:
         """Slots by role, for the metrics."""
