@@ -15,6 +15,8 @@ class SupervisorLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a slot may take to answer before it is leased."""
     patience_s: float = 5
     """How long an answer is waited for while nobody wants the slot: a late one tells it from a silent one."""
+    prime_rest_s: float = 1
+    """How long a slot that was given back is left free before it is primed: of many escrows the next asks at once."""
     recheck_s: float = 5
     """How soon a slot that cannot be used is looked at again."""
     quarantine_s: float = 300

@@ -63,6 +63,8 @@ class RoleSupervisor(AsyncioActor):
         self._line = SlotLine(queue_max=self._limits.queue_max)
         self._check = SlotCheck(primer, check_s=self._limits.check_s, patience_s=self._limits.patience_s)
         self._primer, self._primed = primer, frozenset[str]()
+        if primer is not None:
+            primer.heed(self._line)
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._due, self._due_at = clock.call_later(0, self._remind), 0.0
@@ -261,9 +263,13 @@ class RoleSupervisor(AsyncioActor):
             return
         await self._hand_in(slot, hold)
         if slot.hold is hold:
+            now = asyncio.get_running_loop().time()
             if hold.seat or not slot.looked_at:  # not after each look at it
                 log.info("slot_free", slot=slot.name, role=self._role.value)
-            slot.hold, slot.looked_at = None, asyncio.get_running_loop().time()
+            if hold.seat:
+                slot.used_until = now
+                self._clock.call_later(self._limits.prime_rest_s, self._look)
+            slot.hold, slot.looked_at = None, now
             self._become(slot, SlotState.FREE)
         self._look()
 
@@ -347,8 +353,9 @@ class RoleSupervisor(AsyncioActor):
         try:
             rows, noted = await self._leases.held(), await primer.noted()
             self._primed = primed_slots(self._slots, rows, noted)
-            for slot in self._slots.at_rest(rows):
-                if slot.name in self._primed or self._line or not primer.begin():
+            since = asyncio.get_running_loop().time() - self._limits.prime_rest_s
+            for slot in self._slots.at_rest(rows, since=since):
+                if slot.name in self._primed or not primer.begin():
                     continue
                 begun = False
                 try:

@@ -49,7 +49,7 @@ class Telemetry:
         )
         self._step_seconds = Histogram(
             "wallet_step_duration_seconds",
-            "Seconds of steps of hosted seats: waiting for the slot, in the wallet's calls, in all once it had the slot.",
+            "Seconds of steps of hosted seats: waiting for the slot, in calls to the wallet, all with the slot.",
             ("step", "part"),
             buckets=RPC_BUCKETS,
             registry=self.registry,

@@ -36,8 +36,8 @@ from tests.slot_log import Waits, lines_of, waits_in
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900), pytest.mark.xdist_group("real")]
 
-ESCROWS = soak.size(short=4, full=100)
-SLOTS = soak.size(short=6, full=9)
+ESCROWS = soak.size(short=3, full=100)
+SLOTS = soak.size(short=3, full=9)
 BESIDE_FREE_MAX_S = 2.0
 HARM_EVERY_S = (2.0, 6.0)
 LIMIT_S = max(600.0, soak.SECONDS)
@@ -52,6 +52,7 @@ def home():
 
 async def test_a_crowd_of_escrows_all_get_addresses_and_nobody_waits_beside_a_free_slot(home):
     async with crowded(home) as crowd:
+        await crowd.primed()
         await crowd.send(ESCROWS)
         states = await crowd.settled()
         assert states == {"awaiting_funding": ESCROWS}
@@ -93,7 +94,7 @@ class Crowd:
 
     def __init__(self, home: Path, where: Running, session: aiohttp.ClientSession) -> None:
         self._home, self._keeper, self.harmed = home, ProcessKeeper(home / PROGRAMS), Counter[str]()
-        self._begun = time.monotonic()
+        self._session, self._metrics, self._begun = session, where.metrics, 0.0
         key = issuer_key(Settings(thirdkey_home=home))
         tokens = {
             "buyer": issue_token(key, sub=UserId("alice"), ttl_s=36_000),
@@ -104,8 +105,15 @@ class Crowd:
         )
         self._escrows: list[str] = []
 
+    async def primed(self) -> None:
+        """Waits until every slot is primed."""
+        async with asyncio.timeout(LIMIT_S):
+            while f"\nrpc_pool_primed_slots {SLOTS:.1f}\n" not in await self._figures():
+                await asyncio.sleep(LOOK_S)
+
     async def send(self, escrows: int) -> None:
         """Sends all orders in one request."""
+        self._begun = time.monotonic()
         orders = [
             {"order_id": secrets.token_hex(4), "buyer_id": "alice", "vendor_id": "bob", "amount": 10**12}
             for _ in range(escrows)
@@ -130,7 +138,7 @@ class Crowd:
         """Kills or stops a slot's process every few seconds, until cancelled."""
         draw = random.Random(len(self._escrows))
         while True:
-            await asyncio.sleep(draw.uniform(*HARM_EVERY_S))
+            await asyncio.sleep(draw.uniform(*HARM_EVERY_S) if self.harmed else 1)
             if running := self._slot_processes():
                 number = draw.choice((signal.SIGKILL, signal.SIGSTOP))
                 try:
@@ -153,12 +161,12 @@ class Crowd:
         assert len(seats) == len(self._escrows) * len(THREE)
 
     async def check_slots(self) -> None:
-        """All slots become free again: none is kept by anybody."""
+        """Every slot is given back and can be used: none is kept by anybody."""
         async with asyncio.timeout(LIMIT_S):
             while True:
                 shown = msgspec.convert(await self._admin.get("/admin/pool"), PoolShown)
                 assert len(shown.slots) == SLOTS
-                if all(slot.state == "free" and not slot.reason for slot in shown.slots):
+                if all(slot.state in ("free", "preparing") and not slot.reason for slot in shown.slots):
                     return
                 await asyncio.sleep(LOOK_S)
 
@@ -173,6 +181,10 @@ class Crowd:
             except OSError:
                 continue
         return found
+
+    async def _figures(self) -> str:
+        async with self._session.get(self._metrics) as answer:
+            return await answer.text()
 
     def _slot_processes(self) -> list[Process]:
         names = [each.stem for each in (self._home / PROGRAMS).glob("slot-*.pid")]

@@ -19,7 +19,7 @@ from eventstore.primed import PrimedRow
 from eventstore.primed_memory import MemoryPrimed
 from tests.sim_world import SimHost, until_true
 
-QUICK = SupervisorLimits(recheck_s=0.05, renew_s=0.05, wait_s=0.02, slot_lease_s=60)
+QUICK = SupervisorLimits(prime_rest_s=0.2, recheck_s=0.05, renew_s=0.05, wait_s=0.02, slot_lease_s=60)
 
 
 class Forgetful(MemoryPrimed):
@@ -212,6 +212,28 @@ async def test_who_stops_waiting_does_not_keep_slots_from_being_primed(here: War
     here.give_back(leased)
     await until_true(here.primed)
     assert here.supervisor.counts().waiting == 0
+
+
+async def test_nothing_is_primed_while_somebody_waits_for_a_slot_of_any_role(here: Ward) -> None:
+    await until_true(here.primed)
+    line = ["somebody"]
+    here.primer.heed(line)
+    assert not here.primer.begin()
+    line.clear()
+    assert here.primer.begin()
+    here.primer.end()
+
+
+async def test_a_slot_just_given_back_is_left_to_who_comes_next_and_primed_after_a_while(here: Ward) -> None:
+    await until_true(here.primed)
+    leased = await here.taken("first/buyer")
+    assert leased.primed is not None and await leased.primed.claim("first/buyer")
+    leased.primed = None
+    await leased.rpc.close_wallet()
+    given_back = asyncio.get_running_loop().time()
+    here.give_back(leased)
+    await until_true(lambda: here.host.begun == 2)
+    assert asyncio.get_running_loop().time() >= given_back + QUICK.prime_rest_s
 
 
 async def test_who_lost_the_slot_cannot_claim_the_wallet_that_the_next_holder_opened(here: Ward) -> None:
