@@ -7,12 +7,14 @@ import pytest
 from actors.ports import WalletRpc
 from actors.simulation import SimWallet
 from actors.slots import SlotWanted
+from actors.supervisor import DrainSlot
 from domain.roles import THREE, Role
 from domain.states import Completed, Escrow
 from eventstore.api import LeaseRow
 from eventstore.primed import PrimedRow
 from service.node import Node
 from tests import sim_world
+from tests.patience import PATIENCE_S
 from tests.sim_world import FAST, SimHost, SimWorld, create, pay_in, play_release, set_addresses, until, until_true
 
 
@@ -152,6 +154,17 @@ async def test_who_needs_a_slot_does_not_wait_for_its_priming() -> None:
         await until_true(lambda: all(counts.free == 0 for counts in node.slot_counts().values()))
         escrow_id = await create(node)
         await until(node, escrow_id, "awaiting_funding")
+    assert Counted.made == 0
+
+
+async def test_a_slot_that_is_to_leave_does_not_wait_for_its_priming() -> None:
+    world = SimWorld()
+    Counted.open_to_makers.clear()
+    async with world.running() as node:
+        await until_true(lambda: all(counts.free == 0 for counts in node.slot_counts().values()))
+        buyers = node.supervisors[Role.BUYER]
+        await buyers.actor_ref.ask(DrainSlot(name="buyer-0"), timeout_s=PATIENCE_S)
+        await until_true(lambda: not buyers.status())
     assert Counted.made == 0
 
 
