@@ -185,6 +185,8 @@ def test_a_seat_whose_wallet_was_left_in_a_slot_that_is_no_more_is_served_elsewh
         seat = rows["buyer-1"].detail
         for supervisor in dead.supervisors.values():  # killed: nothing is given back
             await supervisor.actor_ref.stop(timeout_s=5)
+        for name in fleet.known():  # as a world does at its start
+            await fleet.end(name, fence=0)
         PoolFile(tmp_path).begin(least=1, most=3, keep=False)
         async with node_on(tmp_path, store, fleet).running() as node:
             wish = await node.wish(seat)
