@@ -23,6 +23,10 @@ class SlotLine:
         # Who gave up still stands in it until the next one comes.
         return sum(not waiter.granted.done() for waiter in self._waiters)
 
+    def seats(self) -> frozenset[str]:
+        """Names those who wait."""
+        return frozenset(waiter.seat for waiter in self._waiters if not waiter.granted.done())
+
     def join(self, waiter: Waiter) -> None:
         """Puts somebody at the end of the line; raises `NoSlot` when it is full."""
         self._waiters = deque(each for each in self._waiters if not each.granted.done())

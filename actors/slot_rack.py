@@ -33,10 +33,12 @@ class SlotRack:
         self._slots.append(slot)
 
     def drain(self, name: str) -> bool:
-        """Has a slot leave once it is given back; False when there is none of that name."""
+        """Has a slot leave once it is given back, its priming given up; False when there is none of that name."""
         leaving = [slot for slot in self._slots if slot.name == name]
         for slot in leaving:
             slot.leaving = True
+            if slot.wanted is not None:
+                slot.wanted.set()
         return bool(leaving)
 
     def forget_who_left(self, rows: Mapping[str, LeaseRow]) -> list[str]:

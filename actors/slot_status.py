@@ -12,7 +12,7 @@ from domain.roles import Role
 
 
 class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures for the metrics."""
+    """Figures for the metrics, and for deciding how many slots there should be."""
 
     total: int
     free: int
@@ -25,6 +25,8 @@ class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that they waited, so far."""
     unusable: Mapping[Ailment, int] = {}
     """Slots that cannot be used, by what is wrong with them."""
+    seats: frozenset[str] = frozenset()
+    """Who waits: nothing that a metric may show."""
 
 
 class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +58,7 @@ def counts_of(slots: Iterable[Slot], line: SlotLine, *, primed: int) -> SlotCoun
         granted=line.granted,
         waited_s=line.waited_s,
         unusable=dict(ailing),
+        seats=line.seats(),
     )
 
 

@@ -380,6 +380,16 @@ class PoolReloaded(Answer, frozen=True, kw_only=True):
     message: str
 
 
+class PoolScaled(Answer, frozen=True, kw_only=True):
+    """How many wallet processes there were and are to be: `scaled`, `unchanged`, or `advised` for somebody else's."""
+
+    status: str
+    before: int
+    after: int
+    use_percent: int
+    message: str
+
+
 class MaintenanceState(Answer, frozen=True, kw_only=True):
     """Whether new escrows are refused and why; since when and by whom it is as it is, null when never changed."""
 

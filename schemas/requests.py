@@ -43,6 +43,12 @@ class DrainSlot(Request, frozen=True, kw_only=True):
     slot: Name
 
 
+class ScalePool(Request, frozen=True, kw_only=True):
+    """How many wallet processes there are to be; without a number their use decides."""
+
+    slots: int | None = None
+
+
 class CreateEscrow(Request, frozen=True, kw_only=True):
     """A new order."""
 

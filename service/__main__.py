@@ -256,6 +256,29 @@ def pool_reload(*, node: Annotated[str | None, Parameter(validator=_node_name)] 
     return asyncio.run(run(_settings(), node=node))
 
 
+@pool_app.command(name="scale")
+def pool_scale(
+    *,
+    slots: int | None = None,
+    node: Annotated[str | None, Parameter(validator=_node_name)] = None,
+    json: bool = False,
+) -> int:
+    """Has the number of wallet processes follow their use now, as a timer may do; for others' processes it advises.
+
+    Parameters
+    ----------
+    slots
+        Have just so many instead, a multiple of three from POOL_MIN to POOL_MAX; drained ones come back.
+    node
+        The node to ask, where several run in the data folder.
+    json
+        One JSON object.
+    """
+    from service.commands.pool import scale as run
+
+    return asyncio.run(run(_settings(), slots=slots, node=node, as_json=json))
+
+
 @pool_app.command(name="drain")
 def pool_drain(slot: str, *, node: Annotated[str | None, Parameter(validator=_node_name)] = None) -> int:
     """Lets a slot finish its lease and leave.

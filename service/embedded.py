@@ -20,18 +20,17 @@ import structlog
 from actors.monero_programs import launch_regtest, reserved_port
 from actors.processes import Process, ProcessKeeper, ProgramFailed, port_answers
 from actors.slots import Slot
-from actors.wallet_files import FolderFiles
 from actors.wallet_rpc import Observer
-from domain.roles import THREE, Role
 from eventstore.embedded import EmbeddedPostgres, start_embedded
 from eventstore.embedded_os import EmbeddedFailed
 from schemas.address import Network
+from service.own_slots import OwnSlots
+from service.pool_size import PoolFile
 from service.settings import Settings
-from service.slot_programs import SlotFolders, SlotPrograms
+from service.whole_files import FILE_MODE, write_whole
 
 log = structlog.get_logger(__name__)
 
-FILE_MODE = 0o600
 KEEP_S = 1.0
 """How often the embedded programs are looked at."""
 POSTGRES, PROGRAMS, CHAIN, WALLETS, NODES = "pg", "run", "chain", "wallets", "nodes"
@@ -56,8 +55,6 @@ class JoinedWorld(msgspec.Struct, frozen=True, kw_only=True):
     """None where the settings name the database."""
     daemon_url: str
     network: Network
-    slots: dict[str, Role]
-    """Each slot's role, by its name."""
 
 
 def joined_world(home: Path) -> JoinedWorld:
@@ -68,26 +65,14 @@ def joined_world(home: Path) -> JoinedWorld:
         raise NoWorld(f"no world runs in {home}: start one with `thirdkey world`") from None
 
 
-def shared_slots(home: Path, world: JoinedWorld, *, observer: Observer | None = None) -> list[Slot]:
-    """Lists a world's slots for one node; who may use one, their leases say."""
-    return [
-        Slot(
-            name=name,
-            role=role,
-            files=FolderFiles(home / WALLETS / role.value),
-            host=SlotPrograms(_folders(home, world, name), observer=observer),
-        )
-        for name, role in world.slots.items()
-    ]
-
-
-def _folders(home: Path, world: JoinedWorld, name: str) -> SlotFolders:
-    return SlotFolders(
+def own_slots(home: Path, world: JoinedWorld, *, observer: Observer | None = None) -> OwnSlots:
+    """Returns who makes and ends a world's slots for one node."""
+    return OwnSlots(
         programs=home / PROGRAMS,
-        wallets=home / WALLETS / world.slots[name].value,
-        name=name,
+        wallets=home / WALLETS,
         network=world.network,
         daemon_address=world.daemon_url.removeprefix("http://"),
+        observer=observer,
     )
 
 
@@ -112,14 +97,6 @@ def node_id(home: Path) -> str:
     if not path.exists():
         path.write_text(f"node-{secrets.token_hex(4)}\n")
     return path.read_text().strip()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that others wait for: it appears with all its content, for its owner alone."""
-    fresh = path.with_suffix(".new")
-    fresh.touch(mode=FILE_MODE)
-    fresh.write_bytes(content)
-    fresh.replace(path)
 
 
 def node_home(home: Path, node: str | None) -> Path:
@@ -150,12 +127,14 @@ class EmbeddedWorld:
     home: Path
     network: Network = "regtest"
     slots_per_role: int = 1
+    """At its start."""
+    slots_per_role_max: int | None = None
+    """None means that there are never more."""
     on_wallet_call: Observer | None = None
     postgres: EmbeddedPostgres | None = None
     slots: list[Slot] = field(default_factory=list)
     daemon_url: str = ""
     _chain: Process | None = None
-    _programs: list[SlotPrograms] = field(default_factory=list)
     _closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     async def start_postgres(self) -> str:
@@ -170,18 +149,19 @@ class EmbeddedWorld:
         With no node alive, whatever an earlier service left over is ended, not adopted: ending saves open wallets and
         makes sure that nobody else has them open. With nodes alive, chain and slots are theirs to go on with.
         """
-        keeper = ProcessKeeper(self.home / PROGRAMS)
-        if not nodes_alive(self.home):
+        keeper, used = ProcessKeeper(self.home / PROGRAMS), bool(nodes_alive(self.home))
+        if not used:
             await keeper.end_orphans()
-            for name in self._names():
+            for name in self._own.known():
                 shutil.rmtree(self.home / PROGRAMS / name, ignore_errors=True)
         self._chain = await self._found_chain(keeper) or await self._launch_new_chain()
         self._closers.append(self._stop_chain)
-        world = self.joining()
-        self.slots = shared_slots(self.home, world, observer=self.on_wallet_call)
-        self._programs = [SlotPrograms(_folders(self.home, world, name)) for name in world.slots]
+        most = max(self.slots_per_role, self.slots_per_role_max or 0)
+        size = PoolFile(self.home).begin(least=self.slots_per_role, most=most, keep=used)
+        own = self._own
+        self.slots = [own.slot(name) for name in size.names()]
         self._closers.append(self._stop_slots)
-        await asyncio.gather(*(each.ensure() for each in self._programs))
+        await asyncio.gather(*(own.programs_of(name).ensure() for name in size.names()))
 
     def joining(self) -> JoinedWorld:
         """Says how other nodes join."""
@@ -189,7 +169,6 @@ class EmbeddedWorld:
             dsn=self.postgres.dsn if self.postgres else None,
             daemon_url=self.daemon_url,
             network=self.network,
-            slots=self._names(),
         )
 
     @contextmanager
@@ -229,8 +208,9 @@ class EmbeddedWorld:
             await close()
         self._closers.clear()
 
-    def _names(self) -> dict[str, Role]:
-        return {f"{role.value}-{index}": role for role in THREE for index in range(self.slots_per_role)}
+    @property
+    def _own(self) -> OwnSlots:
+        return own_slots(self.home, self.joining(), observer=self.on_wallet_call)
 
     async def _found_chain(self, keeper: ProcessKeeper) -> Process | None:
         """Finds the chain that an earlier world left running, where it still answers."""
@@ -259,7 +239,8 @@ class EmbeddedWorld:
             await self._chain.stop()
 
     async def _stop_slots(self) -> None:
-        await asyncio.gather(*(each.stop() for each in self._programs))
+        own = self._own  # by their folders: nodes may have started more of them since
+        await asyncio.gather(*(own.programs_of(name).stop() for name in own.known()))
 
     async def _stop_postgres(self) -> None:
         if self.postgres is not None:
@@ -275,7 +256,8 @@ async def embedded_world(settings: Settings, *, on_wallet_call: Observer | None 
     world = EmbeddedWorld(
         home=settings.thirdkey_home,
         network=settings.monero_network,
-        slots_per_role=-(-settings.pool_min // len(THREE)),
+        slots_per_role=settings.slots_per_role_min,
+        slots_per_role_max=settings.slots_per_role_max,
         on_wallet_call=on_wallet_call,
     )
     async with AsyncExitStack() as stack:
@@ -283,7 +265,8 @@ async def embedded_world(settings: Settings, *, on_wallet_call: Observer | None 
         if settings.database_url is None:
             await world.start_postgres()
         if settings.slots_given:
-            world.daemon_url, world.slots_per_role = settings.monero_daemon_urls[0], 0
+            world.daemon_url = settings.monero_daemon_urls[0]
+            PoolFile(world.home).begin(least=0, most=0, keep=False)
         else:
             await world.start_chain_and_slots()
         keeping = asyncio.get_running_loop().create_task(world.keep_alive())

@@ -60,7 +60,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Instead of `monero_rpc_urls`: a JSON file with address, login, certificate and folder of each."""
     monero_daemon_urls: tuple[str, ...] = ()
     pool_min: int = 3
+    """Wallet processes there are at least and at most; a third of them, in whole slots, for each role."""
     pool_max: int = 30
+    pool_scale_up_s: int = 60
+    """For how long use must be high before three more are started."""
+    pool_scale_down_s: int = 600
+    """For how long three fewer must have been enough before three are ended."""
     encryption_key: bytes | None = None
     encryption_key_old: tuple[bytes, ...] = ()
     """What was `ENCRYPTION_KEY` before: still opens, wraps nothing new."""
@@ -134,6 +139,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.figures
 
     @property
+    def slots_per_role_min(self) -> int:
+        """Slots of a role at least: enough for `pool_min`."""
+        return -(-self.pool_min // len(THREE))
+
+    @property
+    def slots_per_role_max(self) -> int:
+        """Slots of a role at most: within `pool_max`, and never fewer than the least."""
+        return max(self.pool_max // len(THREE), self.slots_per_role_min)
+
+    @property
     def slots_given(self) -> bool:
         """Whether the wallet processes are somebody else's."""
         return bool(self.monero_rpc_urls) or self.monero_rpc_file is not None
@@ -167,6 +182,8 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "metrics_port": (0, PORT_MAX),
     "pool_min": (3, 3_000),
     "pool_max": (3, 3_000),
+    "pool_scale_up_s": (1, 14_400),
+    "pool_scale_down_s": (1, 14_400),
     "log_partitions": (1, PARTITIONS_MAX),
     "max_escrow_amount_atomic": (1, ATOMIC_MAX),
     "max_beta_volume_atomic": (1, ATOMIC_MAX),

@@ -12,11 +12,16 @@ from actors.slots import Slot
 from actors.supervisor import AddSlot, DrainSlot, RoleSupervisor
 from domain.roles import Role
 from service.given_slots import GivenSlot
+from service.pool_scaler import GivenAdviser, OwnScaler, Scaled
 
 log = structlog.get_logger(__name__)
 
 ASK_S = 10.0
 CHANGES_ROLE = "{} to change their role, folder or scheme once they have left: reload again then"
+
+
+class NotOurs(Exception):
+    """The wallet processes are somebody else's: the service starts and ends none of them."""
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +42,9 @@ class SlotPool:
         *,
         read: Callable[[], Sequence[GivenSlot]] | None = None,
         make: Callable[[GivenSlot], Slot],
+        scaler: OwnScaler | GivenAdviser,
     ) -> None:
-        self._supervisors, self._read, self._make = supervisors, read, make
+        self._supervisors, self._read, self._make, self._scaler = supervisors, read, make, scaler
         self._given = {slot.name: (about, slot) for about, slot in given}
         self._one_at_a_time = asyncio.Lock()
 
@@ -47,14 +53,25 @@ class SlotPool:
         return tuple(status for supervisor in self._supervisors.values() for status in supervisor.status())
 
     async def drain(self, name: str) -> bool:
-        """Lets a slot finish its lease and leave; False when there is none of that name."""
-        answers = [
-            await supervisor.actor_ref.ask(DrainSlot(name=name), timeout_s=ASK_S)
-            for supervisor in self._supervisors.values()
-        ]
-        if any(answers):
+        """Lets a slot finish its lease and leave; False when there is none of that name.
+
+        One of the service's own leaves every node, and its process is ended; `scale_to` brings it back.
+        """
+        known = await (self._scaler.drain(name) if isinstance(self._scaler, OwnScaler) else self._drain_here(name))
+        if known:
             log.info("slot_drained", slot=name)
-        return any(answers)
+        return known
+
+    async def scale(self, slots: int | None) -> Scaled:
+        """Evaluates the use once, as happens every few seconds, or has just so many processes.
+
+        Raises `SizeInvalid`, `NotOurs` where a number is asked for and the processes are somebody else's.
+        """
+        if slots is None:
+            return await self._scaler.evaluate()
+        if isinstance(self._scaler, GivenAdviser):
+            raise NotOurs
+        return await self._scaler.scale_to(slots)
 
     async def reload(self) -> Reloaded:
         """Takes over what is configured now; raises `GivenSlotsWrong` and changes nothing when that cannot be used."""
@@ -67,15 +84,19 @@ class SlotPool:
         added, later = 0, 0
         removed = [name for name, status in known.items() if name not in wanted and status.state != "draining"]
         for name in removed:
-            await self.drain(name)
+            await self._drain_here(name)
         for name, given in wanted.items():
             if name in known and not self._same(given):
                 later += 1
-                await self.drain(name)
+                await self._drain_here(name)
             else:
                 added += await self._take_over(given, known.get(name))
         log.info("slots_reloaded", added=added, removed=len(removed), later=later)
         return Reloaded(added=added, removed=len(removed), message=_message(added, len(removed), later))
+
+    async def _drain_here(self, name: str) -> bool:
+        supervisors = self._supervisors.values()
+        return any([await each.actor_ref.ask(DrainSlot(name=name), timeout_s=ASK_S) for each in supervisors])
 
     def _known(self) -> dict[str, SlotStatus]:
         return {status.name: status for status in self.status()}

@@ -1,6 +1,7 @@
 """A slot's wallet processes, one after another, each named by the lease under which it was started."""
 
 import asyncio
+import contextlib
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ USER = "thirdkey"
 ACCESS_FILE = "access.json"
 MAKER = "maker"
 """The folder of the program that makes a slot's wallets; no name of a lease."""
+RINGS = "rings"
 
 
 class SlotFolders(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +117,24 @@ class SlotPrograms:
         found = self._present()
         return found is None or found[1].stopped
 
+    async def end(self, fence: int) -> None:
+        """Ends what runs under a lease's fence or a lower one, which saves an open wallet, and removes what is left.
+
+        Raises `LostLease` where something runs under a higher one, `ProgramFailed`.
+        """
+        async with self._one_at_a_time:
+            found = self._present()
+            if found is not None and found[0].fence > fence:
+                raise LostLease
+            await self._end(fence)
+            for turn in [each for each in self._known() if each.fence <= fence]:
+                self._remove(turn)
+            if not self._known():
+                for folder in (MAKER, RINGS):
+                    shutil.rmtree(self._home / folder, ignore_errors=True)
+                with contextlib.suppress(OSError):  # never made, or not empty: somebody has the slot again
+                    self._home.rmdir()
+
     async def stop(self) -> None:
         """Ends whatever runs for this slot, which saves an open wallet."""
         await asyncio.gather(*(process.stop() for _, process in self._running()))
@@ -138,8 +158,11 @@ class SlotPrograms:
         await asyncio.gather(*(process.stop() for process in running))
         await self._end_maker()
         for turn in old[:-1]:
-            shutil.rmtree(self._home / str(turn), ignore_errors=True)
-            (self._folders.programs / f"{self._named(turn)}.out").unlink(missing_ok=True)
+            self._remove(turn)
+
+    def _remove(self, turn: _Turn) -> None:
+        (self._folders.programs / f"{self._named(turn)}.out").unlink(missing_ok=True)
+        shutil.rmtree(self._home / str(turn), ignore_errors=True)
 
     async def _end_maker(self) -> None:
         """Ends a maker of wallets that outlived its node, and removes the password that it was given."""
@@ -188,7 +211,7 @@ class SlotPrograms:
             network=folders.network,
             login=(USER, access.password),
             wallets=folders.wallets,
-            rings=self._home / "rings",
+            rings=self._home / RINGS,
         )
 
     def _client(self, turn: _Turn, before_call: Callable[[], None]) -> HttpWallet:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from domain.ids import UserId
-from schemas.answers import Answer, PoolReloaded, PoolShown, SlotDrained, SlotShown
+from schemas.answers import Answer, PoolReloaded, PoolScaled, PoolShown, SlotDrained, SlotShown
 from schemas.problems import Problem
 from service.auth import Right, issue_token
 from service.commands.serve import RUN_FILE, Running
@@ -65,6 +65,17 @@ async def drain(settings: Settings, slot: str, *, node: str | None) -> int:
     except NotAnswered as wrong:
         return _failed(wrong)
     print(f"{slot} takes no new seat and leaves once it is given back")
+    return 0
+
+
+async def scale(settings: Settings, *, slots: int | None, node: str | None, as_json: bool) -> int:
+    """Has the number of wallet processes follow their use, or sets it; returns 0, or says why not and returns 1."""
+    body = {} if slots is None else {"slots": slots}
+    try:
+        done = await _asked(settings, node, "POST", "/admin/pool/scale", body, PoolScaled)
+    except NotAnswered as wrong:
+        return _failed(wrong)
+    print(msgspec.json.encode(done).decode() if as_json else done.message)
     return 0
 
 

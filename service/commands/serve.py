@@ -37,8 +37,7 @@ from service.embedded import (
     joined_world,
     node_home,
     node_id,
-    shared_slots,
-    write_whole,
+    own_slots,
 )
 from service.given_slots import GivenSlot, GivenSlotsWrong, given_slots, slot_of
 from service.heads import HeadMetrics, kept_heads
@@ -47,10 +46,15 @@ from service.house import House
 from service.keys import KeyFileWrong, encryption_key, issuer_key, other_keys
 from service.logs import configure_logs
 from service.node import Node, NodeLimits
+from service.own_slots import OwnSlots
+from service.pool_scaler import GivenAdviser, OwnScaler, PoolUse, ScalingMetrics, scaling
+from service.pool_size import NoPool, PoolFile
 from service.presence import NameTaken, present
+from service.scaling import ScalingLimits
 from service.settings import Settings
 from service.slot_pool import SlotPool
 from service.telemetry import Telemetry
+from service.whole_files import write_whole
 
 RUN_FILE = "service.json"
 """In the data folder while the service runs: where it answers."""
@@ -117,7 +121,7 @@ class SettingsUnsupported(Exception):
 CANNOT_SERVE = (
     *(FolderInUse, SettingsUnsupported, KeyFileWrong, ProgramFailed, EmbeddedFailed, LogUnavailable, StoreUnsafe),
     *(DatabaseNewer, MigrationChanged, PartitionsFixed, RolesMissing, asyncpg.PostgresError, asyncpg.InterfaceError),
-    *(SealBroken, NoWorld, NameTaken, HeadsUnreadable, GivenSlotsWrong),
+    *(SealBroken, NoWorld, NoPool, NameTaken, HeadsUnreadable, GivenSlotsWrong),
     OSError,  # a port in use, a database that is not there
 )
 """What an operator can mend; anything else shows where it came from."""
@@ -151,14 +155,15 @@ async def running(
         )
         await stack.enter_async_context(here)
         given = [(each, _slot(settings, each, telemetry)) for each in given_slots(settings)]
-        own = shared_slots(home, world, observer=telemetry.observe_wallet_call)
-        slots = [slot for _, slot in given] or own
+        own = own_slots(home, world, observer=telemetry.observe_wallet_call)
+        slots = [slot for _, slot in given] or [own.slot(name) for name in PoolFile(home).read().names()]
         built = await _node(stack, settings, store=store, slots=slots, daemon_url=world.daemon_url, telemetry=telemetry)
         pool = SlotPool(
             built.supervisors,
             given,
             read=(lambda: given_slots(settings)) if given else None,
             make=lambda each: _slot(settings, each, telemetry),
+            scaler=await _scaler(stack, settings, node=built, own=own, telemetry=telemetry),
         )
         heads = heads_path(settings, home=node_home(home, node))
         yield await doors(
@@ -168,6 +173,28 @@ async def running(
 
 def _slot(settings: Settings, given: GivenSlot, telemetry: Telemetry) -> Slot:
     return slot_of(given, call_max_s=settings.slot_call_max_s, observer=telemetry.observe_wallet_call)
+
+
+async def _scaler(
+    stack: AsyncExitStack, settings: Settings, *, node: Node, own: OwnSlots, telemetry: Telemetry
+) -> OwnScaler | GivenAdviser:
+    """Has the number of slots follow their use for as long as the stack lasts."""
+    limits = ScalingLimits(up_s=settings.pool_scale_up_s, down_s=settings.pool_scale_down_s)
+    use = PoolUse(node.supervisors, leases=node.store.slot_leases, limits=limits)
+    scaler = (
+        GivenAdviser(use, least=settings.slots_per_role_min, most=settings.slots_per_role_max)
+        if settings.slots_given
+        else OwnScaler(
+            use,
+            file=PoolFile(settings.thirdkey_home),
+            fleet=own,
+            node_id=node.store.node_id,
+            lease_s=settings.slot_lease_s,
+        )
+    )
+    telemetry.registry.register(ScalingMetrics(scaler))
+    await stack.enter_async_context(scaling(scaler, limits=limits))
+    return scaler
 
 
 async def _world(stack: AsyncExitStack, settings: Settings, *, node: str | None) -> JoinedWorld:

@@ -12,6 +12,7 @@ from actors.escrow import LostLease
 from actors.given_slot import GivenHost
 from actors.jsonrpc import Access
 from actors.ports import WalletFault
+from actors.processes import ProcessKeeper
 from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
 from actors.slots import SlotHost
 from service.slot_programs import SlotFolders, SlotPrograms
@@ -96,6 +97,25 @@ async def test_a_program_that_is_ended_and_cannot_start_again_says_that_nothing_
     with pytest.raises(SlotUnusable, match="not_started") as caught:
         await own_programs(tmp_path).reach(fence=1, clean=False, before_call=nothing)
     assert caught.value.ended
+
+
+async def test_a_slot_that_is_no_more_is_ended_up_to_its_lease_and_a_later_holders_process_runs_on(
+    tmp_path: Path,
+) -> None:
+    async with own_host(tmp_path) as host:
+        assert isinstance(host, SlotPrograms)
+        client = await host.reach(fence=3, clean=True, before_call=nothing)
+        await client.aclose()
+        (found,) = (tmp_path / "run").glob("slot-*.pid")
+        process = ProcessKeeper(tmp_path / "run").find(found.stem)
+        assert process is not None
+        with pytest.raises(LostLease):
+            await own_programs(tmp_path).end(2)
+        assert process.alive and not host.silent()
+        await own_programs(tmp_path).end(3)
+        assert not process.alive and host.silent()
+        assert list((tmp_path / "run").iterdir()) == []
+        await own_programs(tmp_path).end(4)  # what is gone already is no mistake
 
 
 async def test_a_call_that_was_never_sent_because_the_lease_was_lost_makes_no_slot_rest() -> None:

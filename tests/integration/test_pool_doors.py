@@ -9,14 +9,17 @@ from pathlib import Path
 from actors.clock import SystemClock
 from actors.given_slot import GivenHost
 from actors.simulation import SimChain, SimFolder, SimWallet
-from actors.slots import Slot
-from actors.supervisor import RoleSupervisor, SupervisorLimits
+from actors.slots import LeasedSlot, Slot
+from actors.supervisor import RoleSupervisor, SupervisorLimits, TakeSlot
 from domain.roles import THREE, Role
 from eventstore.opening import memory_store
 from service.auth import Right
 from service.given_slots import GivenSlot, given_slots, slot_of
+from service.pool_scaler import GivenAdviser, PoolUse
+from service.scaling import ScalingLimits
 from service.settings import Settings
 from service.slot_pool import SlotPool
+from tests.patience import PATIENCE_S
 from tests.sim_world import until_true
 from tests.wallet_server import WalletServer, served
 from tests.worlds import World, house_world
@@ -48,7 +51,14 @@ class Pool:
             )
             for role in THREE
         }
-        self.pool = SlotPool(self.supervisors, given, read=lambda: given_slots(self.settings), make=self.slot)
+        self.use = PoolUse(self.supervisors, leases=leases, limits=ScalingLimits(up_s=1, look_s=1))
+        self.pool = SlotPool(
+            self.supervisors,
+            given,
+            read=lambda: given_slots(self.settings),
+            make=self.slot,
+            scaler=GivenAdviser(self.use, least=1, most=2),
+        )
 
     def slot(self, given: GivenSlot) -> Slot:
         return slot_of(given, call_max_s=60)
@@ -85,8 +95,9 @@ async def pooled(folder: Path) -> AsyncIterator[tuple[Pool, World]]:
 
 async def test_only_administrators_see_or_change_slots(tmp_path: Path) -> None:
     async with pooled(tmp_path) as (_, world):
-        doors = (("GET", "/admin/pool"), ("POST", "/admin/pool/drain"), ("POST", "/admin/reload-rpc-config"))
-        for method, path in doors:
+        doors = (("GET", "/admin/pool"), ("POST", "/admin/pool/drain"))
+        more = (("POST", "/admin/pool/scale"), ("POST", "/admin/reload-rpc-config"))
+        for method, path in (*doors, *more):
             for rights in ((), (Right.ARBITER,), (Right.MARKETPLACE,)):
                 status, answer = await world.ask(method, path, rights=rights)
                 assert (status, answer["code"]) == (403, "right_missing")
@@ -187,6 +198,34 @@ async def test_a_slot_is_drained_by_its_name(tmp_path: Path) -> None:
         await until_true(lambda: len(made.pool.status()) == 2)
         status, answer = await world.ask("POST", "/admin/pool/drain", {"slot": name}, rights=ADMIN)
         assert (status, answer["code"]) == (404, "no_such_slot")
+
+
+async def test_of_processes_that_are_not_ours_the_number_is_advised_and_none_is_started(tmp_path: Path) -> None:
+    async with pooled(tmp_path) as (made, world):
+        status, answer = await world.ask("POST", "/admin/pool/scale", {}, rights=ADMIN)
+        assert (status, answer["status"], answer["before"], answer["after"]) == (200, "advised", 3, 3)
+        wishes: list[asyncio.Future[LeasedSlot]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        buyers = made.supervisors[Role.BUYER].actor_ref
+        for number, granted in enumerate(wishes):
+            await buyers.ask(TakeSlot(seat=f"esc_{number}/buyer", granted=granted), timeout_s=PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            while answer["after"] == 3:
+                await asyncio.sleep(0.05)
+                _, answer = await world.ask("POST", "/admin/pool/scale", {}, rights=ADMIN)
+        assert (answer["status"], answer["before"], answer["after"], answer["use_percent"]) == ("advised", 3, 6, 200)
+        assert len(made.pool.status()) == 3
+        status, answer = await world.ask("POST", "/admin/pool/scale", {"slots": 6}, rights=ADMIN)
+        assert (status, answer["code"]) == (409, "slots_not_ours")
+        await (await wishes[0]).rpc.aclose()
+
+
+async def test_processes_that_the_advice_led_to_are_counted_after_a_reload(tmp_path: Path) -> None:
+    async with pooled(tmp_path) as (made, world):
+        made.write(range(6))
+        await world.ask("POST", "/admin/reload-rpc-config", {}, rights=ADMIN)
+        await until_true(lambda: [each.state for each in made.pool.status()] == ["free"] * 6)
+        _, answer = await world.ask("POST", "/admin/pool/scale", {}, rights=ADMIN)
+        assert (answer["before"], answer["after"], answer["use_percent"]) == (6, 6, 0)
 
 
 async def test_a_service_without_slots_says_so() -> None:

@@ -7,6 +7,7 @@ import pytest
 from actors.ports import WalletRpc
 from actors.simulation import SimWallet
 from actors.slots import SlotWanted
+from actors.supervisor import DrainSlot
 from domain.roles import THREE, Role
 from domain.states import Completed, Escrow
 from eventstore.api import LeaseRow
@@ -165,6 +166,17 @@ async def test_of_a_wallet_given_up_in_the_making_nothing_is_left_to_be_opened()
                 await asyncio.sleep(0.01)
         await until(node, await create(node), "awaiting_funding")
         assert not begun & {row.name for row in (await node.store.primed.free()).values()}
+
+
+async def test_a_slot_that_is_to_leave_does_not_wait_for_its_priming() -> None:
+    world = SimWorld()
+    Counted.open_to_makers.clear()
+    async with world.running() as node:
+        await until_true(lambda: all(counts.free == 0 for counts in node.slot_counts().values()))
+        buyers = node.supervisors[Role.BUYER]
+        await buyers.actor_ref.ask(DrainSlot(name="buyer-0"), timeout_s=PATIENCE_S)
+        await until_true(lambda: not buyers.status())
+    assert Counted.made == 0
 
 
 async def test_a_free_slot_with_a_wallet_that_nobody_left_there_is_cleaned_before_it_is_used() -> None:

@@ -1,0 +1,163 @@
+"""The door that sets how many wallet processes there are: bounds, mistakes, several nodes at once, and metrics."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+from actors.clock import SystemClock
+from actors.slots import Slot
+from actors.supervisor import SupervisorLimits
+from eventstore.opening import memory_store
+from service.auth import Right
+from service.given_slots import GivenSlot
+from service.pool_scaler import ScalingMetrics
+from service.pool_size import NoPool, PoolFile
+from service.scaling import ScalingLimits
+from service.slot_pool import SlotPool
+from tests.patience import PATIENCE_S
+from tests.scaled_world import ScaledNode, SimFleet
+from tests.sim_world import until_true
+from tests.worlds import World, house_world
+
+ADMIN = (Right.ADMIN,)
+LIMITS = ScalingLimits(look_s=0.05)
+QUICK = SupervisorLimits(recheck_s=0.05, renew_s=0.05, wait_s=0.02)
+WRONG = (0, -3, 1, 4, 12, 10**30)
+MALFORMED: tuple[object, ...] = ("6", 6.0, 6.5, True, [6], {})
+
+
+@asynccontextmanager
+async def scaled(home: Path, *, nodes: int = 1) -> AsyncIterator[tuple[list[ScaledNode], list[World]]]:
+    """Nodes on one pool of three to nine processes, each with doors of its own."""
+    fleet, leases = SimFleet(), memory_store(partitions=1).slot_leases
+    PoolFile(home).begin(least=1, most=3, keep=False)
+    async with AsyncExitStack() as stack:
+        made, worlds = [], []
+        for number in range(nodes):
+            node = ScaledNode(
+                home,
+                fleet=fleet,
+                leases=leases,
+                clock=SystemClock(),
+                limits=LIMITS,
+                node_id=f"n{number}",
+                supervisor=QUICK,
+            )
+            made.append(await stack.enter_async_context(node.running()))
+            pool = SlotPool(node.supervisors, make=_makes_none, scaler=node.scaler)
+            worlds.append(await stack.enter_async_context(house_world(pool=pool)))
+        yield made, worlds
+
+
+def _makes_none(_: GivenSlot) -> Slot:
+    raise AssertionError("nobody gives processes here")
+
+
+async def told(world: World, path: str, body: dict[str, object]) -> tuple[int, dict[str, object]]:
+    """Asks as an administrator, and again when the answer is to come back later."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            status, answer = await world.ask("POST", path, body, rights=ADMIN)
+            if status != HTTPStatus.SERVICE_UNAVAILABLE:
+                return status, answer
+
+
+async def scale(world: World, slots: object) -> tuple[int, dict[str, object]]:
+    return await told(world, "/admin/pool/scale", {"slots": slots})
+
+
+async def test_three_more_are_started_and_ended_as_asked(tmp_path: Path) -> None:
+    async with scaled(tmp_path) as ([node], [world]):
+        status, answer = await scale(world, 6)
+        assert (status, answer["status"], answer["before"], answer["after"]) == (200, "scaled", 3, 6)
+        await until_true(lambda: len(node.fleet.running) == 6)
+        _, shown = await world.ask("GET", "/admin/pool", rights=ADMIN)
+        assert len(shown["slots"]) == 6
+        _, answer = await scale(world, 3)
+        assert (answer["before"], answer["after"]) == (6, 3)
+        await until_true(lambda: len(node.fleet.running) == 3)
+        status, answer = await scale(world, None)
+        assert (status, answer["status"], answer["after"]) == (200, "unchanged", 3)
+
+
+@pytest.mark.parametrize("slots", WRONG)
+async def test_a_number_that_cannot_be_is_refused_and_changes_nothing(tmp_path: Path, slots: int) -> None:
+    async with scaled(tmp_path) as (_, [world]):
+        before = PoolFile(tmp_path).read()
+        status, answer = await scale(world, slots)
+        assert (status, answer["code"]) == (422, "pool_size_invalid")
+        assert answer["detail"] == "expected a multiple of three from 3 to 9"
+        assert PoolFile(tmp_path).read() == before
+
+
+async def test_what_is_no_number_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    async with scaled(tmp_path) as (_, [world]):
+        before = PoolFile(tmp_path).read()
+        for slots in MALFORMED:
+            status, answer = await scale(world, slots)
+            assert (status, answer["code"]) == (422, "validation")
+        status, answer = await told(world, "/admin/pool/scale", {"slot": 6})
+        assert (status, answer["code"]) == (422, "validation")
+        assert PoolFile(tmp_path).read() == before
+
+
+async def test_nodes_that_are_asked_at_once_never_start_more_than_the_largest_size_asked_for(tmp_path: Path) -> None:
+    async with scaled(tmp_path, nodes=3) as (nodes, worlds):
+        for _ in range(5):
+            answers = await asyncio.gather(*(scale(world, size) for world in worlds for size in (6, 9, 6)))
+            assert {status for status, _ in answers} == {200}
+            last = PoolFile(tmp_path).read().slots_per_role * 3
+            assert last in (6, 9)
+            fleet = nodes[0].fleet
+            async with asyncio.timeout(PATIENCE_S):
+                while not all(node.names() == set(fleet.running) for node in nodes) or len(fleet.running) != last:
+                    assert len(fleet.running) <= 9
+                    await asyncio.sleep(0.02)
+
+
+async def test_a_drained_slot_leaves_every_node_and_stays_away_until_a_size_is_asked_for(tmp_path: Path) -> None:
+    async with scaled(tmp_path, nodes=2) as (nodes, worlds):
+        status, answer = await told(worlds[0], "/admin/pool/drain", {"slot": "buyer-0"})
+        assert (status, answer) == (200, {"slot": "buyer-0"})
+        fleet = nodes[0].fleet
+        await until_true(lambda: set(fleet.running) == {"vendor-0", "arbiter-0"})
+        await until_true(lambda: all(node.names() == {"vendor-0", "arbiter-0"} for node in nodes))
+        status, answer = await told(worlds[1], "/admin/pool/drain", {"slot": "buyer-0"})
+        assert (status, answer["code"]) == (404, "no_such_slot")
+        await scale(worlds[1], 3)
+        await until_true(lambda: len(fleet.running) == 3)
+
+
+async def test_metrics_show_how_many_there_should_be_and_each_change(tmp_path: Path) -> None:
+    async with scaled(tmp_path) as ([node], [world]):
+        for slots in (9, 3, 6):
+            await scale(world, slots)
+        shown = {
+            (sample.name, sample.labels.get("direction")): sample.value
+            for metric in ScalingMetrics(node.scaler).collect()
+            for sample in metric.samples
+        }
+        assert shown == {
+            ("rpc_pool_wanted_slots", None): 6,
+            ("rpc_pool_scalings_total", "up"): 2,
+            ("rpc_pool_scalings_total", "down"): 1,
+        }
+
+
+def test_a_world_begins_with_the_least_unless_nodes_live_on(tmp_path: Path) -> None:
+    file = PoolFile(tmp_path)
+    with pytest.raises(NoPool):
+        file.read()
+    first = file.begin(least=1, most=3, keep=True)
+    assert (first.slots_per_role, first.drained) == (1, ())
+    grown = file.change(first, slots_per_role=3, drained=("buyer-0",))
+    assert grown is not None and file.change(first, slots_per_role=2, drained=()) is None
+    kept = file.begin(least=1, most=2, keep=True)
+    assert (kept.slots_per_role, kept.drained) == (2, ("buyer-0",))
+    anew = file.begin(least=1, most=3, keep=False)
+    assert (anew.slots_per_role, anew.drained) == (1, ())
+    assert len({each.change for each in (first, grown, kept, anew)}) == 4
