@@ -100,6 +100,9 @@ class Primer:
         row = await self._rows.free_of(slot.name)
         if row is None:
             return None
+        if row.address is None:  # its maker was not heard to the end: it may have been made without a daemon
+            await self._sweep(row, HeldFiles(slot.files, hold))
+            return None
         try:
             wallet = await self._opened(row)
         except SealBroken:  # its password is lost: nobody had it, and nobody ever will
@@ -140,6 +143,11 @@ class Primer:
             # What is refused opens nothing, and a maker works beside the process: the slot is as good as before.
             log.warning("wallet_not_made", slot=slot.name, error=type(failed).__name__)
             return None
+        try:
+            await self._daemon.info()
+        except DaemonDown:  # it may have gone before the wallet was made: nobody uses this one
+            await rpc.close_wallet()
+            raise
         return PrimedWallet(row=row, password=password, rows=self._rows)
 
     async def _opened(self, row: PrimedRow) -> PrimedWallet:
