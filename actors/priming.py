@@ -108,13 +108,13 @@ class Primer:
         if row is None:
             return None
         files = HeldFiles(slot.files, hold)
+        if row.address is None:  # its maker was not heard to the end: it may have been made without a daemon
+            await self._sweep(row, files)
+            return None
         try:
             wallet = await self._opened(row)
         except SealBroken:  # its password is lost: nobody had it, and nobody ever will
             await self._rows.drop(row)
-            return None
-        if not files.exists(row.name):  # a refusal to open it takes as long as to open it, 1 to 4 s of a core
-            await self._sweep(row, files)
             return None
         try:
             await rpc.open_wallet(row.name, password=wallet.password)
@@ -154,6 +154,11 @@ class Primer:
             # What is refused opens nothing, and a maker works beside the process: the slot is as good as before.
             log.warning("wallet_not_made", slot=slot.name, error=type(failed).__name__)
             return None
+        try:
+            await self._daemon.info()
+        except DaemonDown:  # it may have gone before the wallet was made: nobody uses this one
+            await rpc.close_wallet()
+            raise
         return PrimedWallet(row=row, password=password, rows=self._rows)
 
     async def _opened(self, row: PrimedRow) -> PrimedWallet:

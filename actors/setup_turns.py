@@ -1,7 +1,7 @@
 """A seat's turns in the set-up: prepare, make, two exchanges, confirm; each round with a way back."""
 
 from actors.identity import Identity, verified
-from actors.ports import KexResult, WalletFault, WalletRefused
+from actors.ports import DaemonDown, KexResult, WalletFault, WalletRefused
 from actors.scan.points import public_view_key
 from actors.sealed import digest_of, message_place
 from actors.seat import OpenWallet, Seat, TurnBroken
@@ -25,9 +25,7 @@ async def open_for_setup(seat: Seat, wallet: OpenWallet, state: SettingUp, turn:
     if seat.announced(state, turn) and wallet.files.saved(wallet.file, label=turn.step):
         wallet.files.restore(wallet.file, label=turn.step)
     if turn.step is Step.PREPARE and not wallet.files.exists(wallet.file):
-        # Made without a daemon a wallet takes its first height from the date: on a young chain it never sees money.
-        await seat.daemon.info()
-        await _create(wallet)
+        await _create(seat, wallet)
         return
     await _open(wallet, turn)
 
@@ -43,7 +41,9 @@ async def _open(wallet: OpenWallet, turn: Turn) -> None:
         await wallet.rpc.open_wallet(wallet.file, password=wallet.secrets.password)
 
 
-async def _create(wallet: OpenWallet) -> None:
+async def _create(seat: Seat, wallet: OpenWallet) -> None:
+    # Made without a daemon a wallet takes its first height from the date: on a young chain it never sees money.
+    await seat.daemon.info()
     try:
         await wallet.rpc.create_wallet(wallet.file, password=wallet.secrets.password)
     except WalletRefused as refused:
@@ -51,6 +51,12 @@ async def _create(wallet: OpenWallet) -> None:
         if refused.fault is not WalletFault.EXISTS:
             raise
         await wallet.rpc.open_wallet(wallet.file, password=wallet.secrets.password)
+    try:
+        await seat.daemon.info()
+    except DaemonDown:  # it may have gone before the wallet was made; nothing was done with this one yet
+        await wallet.rpc.close_wallet()
+        wallet.files.remove(wallet.file)
+        raise
 
 
 async def take_setup_turn(seat: Seat, wallet: OpenWallet, state: SettingUp, turn: Turn) -> None:

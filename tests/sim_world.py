@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from actors.clock import SystemClock
 from actors.desk import derived_id
-from actors.escrow import Accepted, Answer
+from actors.escrow import Accepted, Answer, LostLease
 from actors.ports import Clock, WalletRpc
 from actors.sealed import EscrowSecrets
 from actors.seat_agent import AgentLimits
@@ -37,21 +37,28 @@ FAST = NodeLimits(
 
 
 class SimHost:
-    """Runs one simulated wallet process."""
+    """Runs one simulated wallet process as `SlotPrograms` runs a real one; each node has one of these on it.
+
+    A process is named by the lease it was started under. Who was leased the slot later ends it and starts the next,
+    whose login the one before does not know.
+    """
 
     def __init__(self, wallet: SimWallet) -> None:
         self._wallet = wallet
 
-    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> SimWallet:
-        """Ends the process politely and starts it again unless it is clean; the fence makes no difference here."""
-        if not clean:
-            await self.restart()
-        return self._wallet
+    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> WalletRpc:
+        """Returns a client of the process, ended politely and started again unless `clean`; raises `LostLease`."""
+        wallet = self._wallet
+        if wallet.running and wallet.fence > fence:
+            raise LostLease
+        if not clean or not wallet.running:
+            await self.restart(fence)
+        return wallet.client(before_call)
 
-    async def restart(self) -> None:
-        """Ends the process politely and starts it again."""
+    async def restart(self, fence: int) -> None:
+        """Ends the process politely and starts it again under a lease."""
         self._wallet.terminate()
-        self._wallet.restart()
+        self._wallet.restart(fence=fence)
 
     async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
         """Makes a wallet in the process itself."""
@@ -61,8 +68,8 @@ class SimHost:
         """Makes no difference: the process is ended, not waited for."""
 
     def silent(self) -> bool:
-        """Whether the process is gone."""
-        return not self._wallet.running
+        """Whether the process is stopped or gone."""
+        return self._wallet.stopped or not self._wallet.running
 
 
 class SimWorld:

@@ -14,6 +14,8 @@ class Fault(StrEnum):
     LATE = "late"  # has its effect and answers after some seconds
     LOST_BEFORE = "lost_before"  # never reaches the other side
     LOST_AFTER = "lost_after"  # has its effect, the answer is lost
+    DOUBLED = "doubled"  # sent again by whatever lies between: has its effect twice, the second answer comes
+    HUNG = "hung"  # the process is stopped before it, and does nothing until it goes on or ends
     REFUSED = "refused"
     KILLED_BEFORE = "killed_before"  # the process dies before it begins
     KILLED_HALFWAY = "killed_halfway"  # dies between writing `.keys` and the cache: a torn wallet
@@ -50,3 +52,7 @@ class Faults:
         """Hands out the fault of the call that now begins, if one is ordered."""
         queue = self._planned.get(method) or self._planned.get("*")
         return queue.popleft() if queue else None
+
+    def clear(self) -> None:
+        """Calls off whatever is ordered."""
+        self._planned.clear()

@@ -1,5 +1,10 @@
 """One simulated `monero-wallet-rpc` process: one wallet open at most, files in a shared folder, an end."""
 
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from actors.ports import WalletUnknown
 from actors.simulation.chain import SimChain
 from actors.simulation.files import CacheFile, KeysFile, SimFolder, Stage
 from actors.simulation.open_wallet import OpenWallet, refuse
@@ -12,13 +17,50 @@ class Killed(Exception):
     """The process died in the middle of a call."""
 
 
+class Run:
+    """One run of the process, from its start to its end: the lease it was started under, and the calls in it."""
+
+    def __init__(self, *, fence: int = 0) -> None:
+        self.fence, self.over = fence, False
+        self.one_call, self.going = asyncio.Lock(), asyncio.Event()
+        self.going.set()
+        self._pauses: set[asyncio.Future[Any]] = set()
+
+    async def pause(self, pause: Awaitable[Any]) -> None:
+        """Waits for something, or for the end of this run."""
+        waited_for = asyncio.ensure_future(pause)
+        self._pauses.add(waited_for)
+        try:
+            await asyncio.wait({waited_for})
+        finally:
+            self._pauses.discard(waited_for)
+            waited_for.cancel()
+
+    def check(self, method: str) -> None:
+        """Raises `WalletUnknown` when the process has ended: the connection of a call in it is lost."""
+        if self.over:
+            raise WalletUnknown(method=method, reason="connection lost")
+
+    def end(self) -> None:
+        """Ends it and cuts every call in it."""
+        self.over = True
+        self.going.set()
+        for pause in self._pauses:
+            pause.cancel()
+
+
 class WalletProcess:
     """What outlives a call: the open wallet. What outlives the process: the folder."""
 
     def __init__(self, *, chain: SimChain, folder: SimFolder) -> None:
-        self.chain, self.folder, self.running = chain, folder, True
+        self.chain, self.folder, self.run = chain, folder, Run()
         self.die_between_files = False
         self._open: OpenWallet | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return not self.run.over
 
     @property
     def opened(self) -> str | None:
@@ -70,7 +112,8 @@ class WalletProcess:
 
     def kill(self) -> None:
         """Ends the process at once: what was not stored is lost, the lock is gone."""
-        self.running, self.die_between_files, self._open = False, False, None
+        self.run.end()
+        self.die_between_files, self._open = False, None
         self.folder.unlock(self)
 
     def terminate(self) -> None:
@@ -79,10 +122,10 @@ class WalletProcess:
             self._open.write_cache()
         self.kill()
 
-    def restart(self) -> None:
-        """Starts it again, with no wallet open."""
+    def restart(self, *, fence: int = 0) -> None:
+        """Starts it again under a lease, with no wallet open."""
         self.kill()
-        self.running = True
+        self.run = Run(fence=fence)
 
     def _replace(self, name: str, *, keys: KeysFile, cache: CacheFile) -> None:
         if self._open is not None and self._open.name != name:

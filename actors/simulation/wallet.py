@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -20,13 +21,17 @@ from actors.simulation import rounds, spending
 from actors.simulation.chain import SimChain
 from actors.simulation.faults import Fault, Faults, PlannedFault
 from actors.simulation.files import SimFolder, Stage
-from actors.simulation.process import Killed, WalletProcess
+from actors.simulation.process import Killed, Run, WalletProcess
+from actors.wallet_rpc import LIMITS_S, OTHERS_LIMIT_S
 from domain.ids import Address, KeyImage, TxHash
 
 _T = TypeVar("_T")
 
 VERSION = 65561
 """1.25, what 0.18.0.0 says (recorded)."""
+
+CALL_TASK = "simulated wallet call"
+"""The name of tasks in which processes carry out calls: they are no part of the program that called."""
 
 _KILLED = frozenset({Fault.KILLED_BEFORE, Fault.KILLED_HALFWAY, Fault.KILLED_AFTER})
 
@@ -35,7 +40,7 @@ class SimWallet:
     """One simulated wallet process; implements `WalletRpc`. Several share a `SimFolder` as processes share a disk.
 
     `faults` holds what the next calls are to suffer; `sleep` is what a late answer waits with (a virtual clock's, in
-    simulations). `kill`, `terminate` and `restart` are what the outside does to a process.
+    simulations). `kill`, `terminate`, `stop`, `go_on` and `restart` are what the outside does to a process.
     """
 
     def __init__(
@@ -49,8 +54,30 @@ class SimWallet:
         self.faults = faults or Faults()
         self._chain, self._sleep = chain, sleep
         self._process = WalletProcess(chain=chain, folder=folder)
-        self._one_call = asyncio.Lock()
         self.called_s = 0.0
+        self._login: Run | None = None
+        """The run of the process whose login this is a client with; None is a client of whatever runs."""
+        self._before_call: Callable[[], None] = lambda: None
+
+    def client(self, before_call: Callable[[], None]) -> "SimWallet":
+        """Returns a client of the process as it runs now, which calls `before_call` before each call.
+
+        Another run of the process does not know its login. A call goes on in the process when its caller has given it
+        up, been cancelled or died, and is given up when it takes longer than a real one may.
+        """
+        client = copy.copy(self)
+        client._login, client._before_call, client.called_s = self._process.run, before_call, 0.0
+        return client
+
+    @property
+    def fence(self) -> int:
+        """The lease under which the process was started."""
+        return self._process.run.fence
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the process was stopped by a signal."""
+        return not self._process.run.going.is_set()
 
     @property
     def opened(self) -> str | None:
@@ -70,9 +97,17 @@ class SimWallet:
         """Ends the process politely: the open wallet is saved."""
         self._process.terminate()
 
-    def restart(self) -> None:
-        """Starts the process again, with no wallet open."""
-        self._process.restart()
+    def stop(self) -> None:
+        """Stops the process as SIGSTOP does: it takes calls and does nothing until `go_on`."""
+        self._process.run.going.clear()
+
+    def go_on(self) -> None:
+        """Lets a stopped process go on, with the calls that wait in it."""
+        self._process.run.going.set()
+
+    def restart(self, *, fence: int = 0) -> None:
+        """Starts the process again under a lease, with no wallet open and a login of its own."""
+        self._process.restart(fence=fence)
 
     async def get_version(self) -> int:
         return await self._answer("get_version", lambda: VERSION)
@@ -169,35 +204,65 @@ class SimWallet:
         """Closes nothing: there is no connection."""
 
     async def _answer(self, method: str, act: Callable[[], _T]) -> _T:
-        # A process answers one call after another; a late answer holds up the next call, as a busy wallet does.
         began = asyncio.get_running_loop().time()
         try:
-            async with self._one_call:
-                if not self._process.running:
-                    raise WalletUnknown(method=method, reason="unreachable")
-                planned = self.faults.take(method)
-                return act() if planned is None else await self._suffer(method, act, planned)
+            return await self._called(method, act)
         finally:
             self.called_s += asyncio.get_running_loop().time() - began
 
-    async def _suffer(self, method: str, act: Callable[[], _T], planned: PlannedFault) -> _T:
-        if planned.fault is Fault.REFUSED:
-            raise WalletRefused(method=method, fault=planned.refusal, code=-1, message="ordered")
-        if planned.fault is Fault.LATE:
-            answer = act()
-            await self._sleep(planned.seconds)
-            return answer
-        self._do_unanswered(act, planned.fault)
-        if planned.fault in _KILLED:
-            self.kill()
-        raise WalletUnknown(method=method, reason=planned.fault)
+    async def _called(self, method: str, act: Callable[[], _T]) -> _T:
+        if self._login is None:
+            return await self._carried_out(method, act, self._process.run)
+        self._before_call()
+        await asyncio.sleep(0)  # on its way: the caller may be stopped here, and go on much later
+        run, loop = self._login, asyncio.get_running_loop()
+        # Not awaited bare: what the caller suffers is nothing to the process.
+        carried_out = loop.create_task(self._carried_out(method, act, run), name=CALL_TASK)
+        try:
+            async with asyncio.timeout(LIMITS_S.get(method, OTHERS_LIMIT_S)):
+                return await asyncio.shield(carried_out)
+        except TimeoutError:
+            raise WalletUnknown(method=method, reason="time-out") from None
+
+    async def _carried_out(self, method: str, act: Callable[[], _T], run: Run) -> _T:
+        if run.over:
+            raise WalletUnknown(method=method, reason="unreachable")
+        # A process answers one call after another; a late answer holds up the next call, as a busy wallet does.
+        async with run.one_call:
+            run.check(method)
+            planned = self.faults.take(method)
+            if planned is not None and planned.fault is Fault.HUNG:
+                self.stop()
+            await run.going.wait()
+            run.check(method)
+            return act() if planned is None else await self._suffer(method, act, planned, run)
+
+    async def _suffer(self, method: str, act: Callable[[], _T], planned: PlannedFault, run: Run) -> _T:
+        match planned.fault:
+            case Fault.REFUSED:
+                raise WalletRefused(method=method, fault=planned.refusal, code=-1, message="ordered")
+            case Fault.LATE:
+                answer = act()
+                await run.pause(self._sleep(planned.seconds))
+                run.check(method)
+                return answer
+            case Fault.HUNG:
+                return act()
+            case Fault.DOUBLED:
+                with contextlib.suppress(WalletRefused):
+                    act()
+                return act()
+            case unanswered:
+                self._do_unanswered(act, unanswered)
+                raise WalletUnknown(method=method, reason=unanswered)
 
     def _do_unanswered(self, act: Callable[[], object], fault: Fault) -> None:
-        if fault in (Fault.LOST_BEFORE, Fault.KILLED_BEFORE):
-            return
-        self._process.die_between_files = fault is Fault.KILLED_HALFWAY
-        with contextlib.suppress(Killed, WalletRefused):  # nobody hears of it
-            act()
+        if fault not in (Fault.LOST_BEFORE, Fault.KILLED_BEFORE):
+            self._process.die_between_files = fault is Fault.KILLED_HALFWAY
+            with contextlib.suppress(Killed, WalletRefused):  # nobody hears of it
+                act()
+        if fault in _KILLED:
+            self.kill()
 
 
 def _status(stage: Stage) -> MultisigStatus:

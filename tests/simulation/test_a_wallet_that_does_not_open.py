@@ -1,12 +1,17 @@
 """A wallet that cannot be opened is told in the log, and the turn is tried again until it can."""
 
+import asyncio
+import dataclasses
+
+import pytest
 from msgspec.structs import replace
 
 from actors.simulation import Fault
+from actors.simulation.chain import START_HEIGHT
 from domain.roles import Role
 from eventstore.api import Recorded
 from service.node import Node
-from tests.sim_world import SimWorld, create, pay_in, play_release, set_addresses, until, until_true
+from tests.sim_world import FAST, SimWorld, create, pay_in, play_release, set_addresses, until, until_true
 
 
 async def types_of(node: Node, escrow_id: str) -> list[str]:
@@ -36,3 +41,22 @@ async def test_a_wallet_made_by_a_process_that_died_half_way_is_opened_by_its_ke
         for name, cache in folder.caches.items():
             folder.caches[name] = replace(cache, password="torn")
         await until(node, escrow_id, "awaiting_funding")
+
+
+async def test_a_wallet_during_whose_making_the_daemon_went_away_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = SimWorld(limits=dataclasses.replace(FAST, prime_at_once=0))
+    maker = world.wallets[Role.BUYER][0]
+    create_wallet, blind = maker.create_wallet, list[str]()
+
+    async def create_without_daemon(name: str, *, password: str) -> None:
+        world.chain.online = bool(blind)
+        blind.append(name)
+        await create_wallet(name, password=password)
+        asyncio.get_running_loop().call_later(0.2, setattr, world.chain, "online", True)
+
+    monkeypatch.setattr(maker, "create_wallet", create_without_daemon)
+    async with world.running() as node:
+        escrow_id = await create(node)
+        await until(node, escrow_id, "awaiting_funding")
+    assert len(blind) == 2
+    assert {keys.restore_height for keys in world.folders[Role.BUYER].keys.values()} == {START_HEIGHT}

@@ -11,6 +11,8 @@ from actors.supervisor import DrainSlot
 from domain.roles import THREE, Role
 from domain.states import Completed, Escrow
 from eventstore.api import LeaseRow
+from eventstore.memory import MemoryTables
+from eventstore.opening import memory_store
 from eventstore.primed import PrimedRow
 from service.node import Node
 from tests import sim_world
@@ -121,8 +123,9 @@ async def test_a_restarted_service_goes_on_with_the_wallets_that_nobody_claimed(
 
 
 async def test_two_nodes_prime_a_slot_once_between_them() -> None:
-    world = SimWorld()
-    async with world.running() as first, world.running() as second:
+    world, tables = SimWorld(), MemoryTables(partitions=4)
+    one, other = (memory_store(partitions=4, tables=tables, node_id=name) for name in ("one", "other"))
+    async with world.running(store=one) as first, world.running(store=other) as second:
         await all_primed(first)
         await all_primed(second)
         fences = {name: row.fence for name, row in (await first.store.slot_leases.held()).items()}

@@ -38,12 +38,13 @@ class Maker(SimHost):
         super().__init__(wallet)
         self.go_on, self.refuses, self.begun, self.cleaned = asyncio.Event(), False, 0, 0
         self.go_on.set()
-        self.shown, self.stopped, self.ended = "", False, asyncio.Event()
+        self.shown, self.made = "", list[str]()
+        self.stopped, self.ended = False, asyncio.Event()
 
     def silent(self) -> bool:
         return self.stopped
 
-    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> SimWallet:
+    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> WalletRpc:
         self.cleaned += not clean
         if not clean:
             self.stopped = False
@@ -62,6 +63,7 @@ class Maker(SimHost):
         if self.refuses:
             raise WalletRefused(method="create_wallet", fault=WalletFault.OTHER, code=-1, message="disk full")
         await super().make_wallet(rpc, name, password=password, wanted=wanted)
+        self.made.append(name)
 
 
 class Ward:
@@ -72,7 +74,7 @@ class Ward:
         self.tables = MemoryTables(partitions=1, clock=lambda: self.now)
         store = memory_store(partitions=1, tables=self.tables)
         self.leases, self.rows = store.slot_leases, Forgetful(self.tables)
-        chain = SimChain()
+        chain = self.chain = SimChain()
         folder = self.folder = SimFolder()
         self.wallet = SimWallet(chain=chain, folder=folder)
         self.host = Maker(self.wallet)
@@ -184,6 +186,19 @@ async def test_a_wallet_whose_password_cannot_be_unsealed_is_given_up_and_anothe
     await here.rows.opened(row)
     here.slot.looked_at = -1e9  # as if it were time for a look
     await until_true(lambda: here.primed() and len(here.folder.keys) == 2)
+
+
+async def test_a_wallet_during_whose_making_the_daemon_went_away_is_swept_and_another_made(here: Ward) -> None:
+    here.host.go_on.clear()
+    await until_true(lambda: here.host.begun == 1)
+    here.chain.online = False
+    here.host.go_on.set()
+    await until_true(lambda: here.host.made != [])
+    (blind,) = here.host.made
+    here.chain.online = True
+    await until_true(here.primed)
+    assert blind not in here.folder.keys, "it would never see money"
+    assert here.wallet.opened == here.host.made[-1] != blind
 
 
 async def test_a_slow_process_is_not_ended_for_that(here: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from tests.sim_world import SimHost, SimWorld, create, pay_in, play_release, set
 class SlowHost(SimHost):
     """A process that takes its time to end."""
 
-    async def restart(self) -> None:
+    async def restart(self, fence: int) -> None:
         await asyncio.sleep(0.5)
-        await super().restart()
+        await super().restart(fence)
 
 
 async def test_a_wallet_that_may_be_open_in_one_slot_waits_for_its_end_before_another_slot_has_it(

@@ -91,9 +91,9 @@ class Counted(SimHost):
         super().__init__(wallet)
         self.ended = 0
 
-    async def restart(self) -> None:
+    async def restart(self, fence: int) -> None:
         self.ended += 1
-        await super().restart()
+        await super().restart(fence)
 
 
 class Machine:

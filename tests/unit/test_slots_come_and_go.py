@@ -8,6 +8,7 @@ import pytest
 
 from actors.ailments import Ailment, SlotUnusable
 from actors.clock import SystemClock
+from actors.ports import WalletRpc
 from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
 from actors.slots import LeasedSlot, Slot, SlotState
 from actors.supervisor import AddSlot, DrainSlot, GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
@@ -29,7 +30,7 @@ class FrailHost(SimHost):
         self.go_on.set()
         self.uncleaned = 0
 
-    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> SimWallet:
+    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> WalletRpc:
         await self.go_on.wait()
         if self.broken is not None:
             raise self.broken
