@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+import pytest
 import structlog
 
 from actors.directory import DirectoryFull, Parked
@@ -43,7 +44,7 @@ from tests.warp import WarpClock
 
 _T = TypeVar("_T")
 
-SEEDS, SECONDS = 100, 40.0
+SEEDS, SECONDS = 130, 40.0
 """Lives in every test run, the same ones on any machine; how long `make soak` goes on from its seed."""
 SOAKING = "SIM_SEED" in os.environ
 FIRST_SEED = int(os.environ.get("SIM_SEED", "1"))
@@ -62,6 +63,7 @@ UNHEARD = (ActorStopped, AskTimeout, Parked, TimeoutError, DirectoryFull, Mailbo
 """What a person is told while nodes come and go: they ask again."""
 
 
+@pytest.mark.timeout(1800)
 def test_pools_under_drawn_faults_serve_everybody_and_share_no_wallet() -> None:
     structlog.configure(processors=[_drop])
     began, seed, ended = time.monotonic(), FIRST_SEED, Counter[str]()
