@@ -318,7 +318,7 @@ async def test_an_unfinished_wallet_shows_an_address_that_is_refused(world):
     ],
 )
 async def test_a_call_sent_twice_is_answered_as_the_second_of_two(world, method, fault):
-    seat = world.processes[0]
+    seat, first = world.processes[0], list[str]()
     calls = {
         "create_wallet": lambda: seat.create_wallet("w", password=PASSWORD),
         "make_multisig": lambda: seat.make_multisig(first[1:], password=PASSWORD),
@@ -326,7 +326,8 @@ async def test_a_call_sent_twice_is_answered_as_the_second_of_two(world, method,
     }
     for each in world.processes[method == "create_wallet" :]:
         await each.create_wallet("w", password=PASSWORD)
-    first = [await each.prepare_multisig() for each in world.processes] if method == "make_multisig" else []
+    if method == "make_multisig":
+        first += [await each.prepare_multisig() for each in world.processes]
     seat.faults.plan(method, Fault.DOUBLED)
     assert await fault_of_call(calls[method]()) is fault
     assert world.files[0].exists("w")
