@@ -166,6 +166,7 @@ class PoolNode:
         assert isinstance(loop, MachinesLoop)
         self.name, self.machine, self._pool = name, loop.machine(), pool
         self.node: Node | None = None
+        self._one_change, self._changes = asyncio.Lock(), list[asyncio.Task[None]]()
 
     @property
     def ready(self) -> bool:
@@ -186,6 +187,7 @@ class PoolNode:
     async def _started(self) -> None:
         pool = self._pool
         store = memory_store(partitions=PARTITIONS, tables=pool.tables, node_id=self.name)
+        known = list(pool.slots.values())
         watched = msgspec.structs.replace(
             store,
             primed=WatchedPrimed(store.primed, pool.watchman),
@@ -196,15 +198,17 @@ class PoolNode:
             store=watched,
             clock=pool.clock,
             network="regtest",
-            slots=[self.slot(each) for each in pool.slots.values()],
+            slots=[self.slot(each) for each in known],
             daemon=SimDaemon(pool.chain),
             watch=SimWatch(pool.chain),
             limits=NodeLimits(prime_at_once=2),
         )
         await node.start()
         self.node = node
-        for name in pool.leaving:
-            await told(partial(self.drain, name))
+        for slot in list(pool.slots.values())[len(known) :]:  # what came while it started
+            self.tell(partial(self.add, slot))
+        for name in sorted(pool.leaving):
+            self.tell(partial(self.drain, name))
 
     def slot(self, slot: PoolSlot) -> Slot:
         """Makes this node's view of a slot."""
@@ -216,17 +220,31 @@ class PoolNode:
             host=PoolHost(slot, watchman=watchman, machine=self.machine),
         )
 
+    def tell(self, change: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Has its slots changed, after the changes it was told of before."""
+        self._changes.append(self.machine.run(self._in_turn(change)))
+
     async def add(self, slot: PoolSlot) -> None:
-        """Tells it of a slot."""
-        assert self.node is not None
-        supervisor = self.node.supervisors[slot.role].actor_ref
-        await supervisor.ask(AddSlot(slot=self.slot(slot)), timeout_s=ASK_S)
+        """Takes a slot in."""
+        await self._ask(slot.role, AddSlot(slot=self.slot(slot)))
 
     async def drain(self, name: str) -> None:
-        """Has it let a slot go."""
+        """Lets a slot go."""
+        await self._ask(self._pool.slots[name].role, DrainSlot(name=name))
+
+    async def _in_turn(self, change: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async with self._one_change:
+            await change()
+
+    async def _ask(self, role: Role, message: object) -> None:
+        """Asks a supervisor, again when this machine stood still meanwhile."""
         assert self.node is not None
-        supervisor = self.node.supervisors[self._pool.slots[name].role].actor_ref
-        await supervisor.ask(DrainSlot(name=name), timeout_s=ASK_S)
+        while True:
+            try:
+                await self.node.supervisors[role].actor_ref.ask(message, timeout_s=ASK_S)
+                return
+            except AskTimeout:
+                continue
 
 
 class Pool:
@@ -264,12 +282,3 @@ class Pool:
         if node.node is not None:
             log = node.node.store.log
             self.tables.nodes = [each for each in self.tables.nodes if each is not log]
-
-
-async def told(tell: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Tells a node something, again when it stood still meanwhile."""
-    while True:
-        try:
-            return await tell()
-        except AskTimeout:
-            continue

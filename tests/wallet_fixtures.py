@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import msgspec
 import pytest
 
 from actors.daemon_rpc import HttpDaemon
+from actors.jsonrpc import ErrorAnswer
 from actors.monero_programs import WalletProgram, launch_regtest, launch_wallet, reserved_port
 from actors.ports import DaemonRpc, WalletFault, WalletFiles, WalletRefused, WalletRpc
 from actors.processes import Process, ProcessKeeper
@@ -20,6 +22,7 @@ from actors.wallet_files import FolderFiles
 from actors.wallet_rpc import HttpWallet
 from domain.ids import Address, TxHash
 from ops.regtest.chain import FIRST_BLOCKS, FunderWallet, RegtestChain
+from tests.patience import PATIENCE_S
 from tests.real_world import until_passed_on
 
 _T = TypeVar("_T")
@@ -44,6 +47,12 @@ class WalletWorld(Protocol):
     async def reorganise(self, depth: int) -> None: ...
     async def outside(self) -> Address: ...
     async def crash(self, seat: int) -> None: ...
+    def beside(self, seat: int) -> contextlib.AbstractAsyncContextManager[WalletRpc]:
+        """Runs another process on the folder of a seat."""
+
+    def without_daemon(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Takes the daemon away for the block."""
+
     def name(self) -> str: ...
     async def escrow(self) -> Address: ...
     def keep_escrow(self, name: str, address: Address) -> None:
@@ -75,6 +84,16 @@ class SimulatedWorld:
     async def crash(self, seat: int) -> None:
         self.processes[seat].kill()
         self.processes[seat].restart()
+
+    @contextlib.asynccontextmanager
+    async def beside(self, seat: int) -> AsyncIterator[WalletRpc]:
+        yield SimWallet(chain=self.chain, folder=self.folders[seat])
+
+    @contextlib.asynccontextmanager
+    async def without_daemon(self) -> AsyncIterator[None]:
+        self.chain.online = False
+        yield
+        self.chain.online = True
 
     def name(self) -> str:
         return f"w{next(self._names)}"
@@ -125,6 +144,28 @@ class RealMonero:
         self.processes[seat], client = await launch_wallet(self.keeper, self.programs[seat])
         await client.aclose()
 
+    @contextlib.asynccontextmanager
+    async def beside(self, seat: int) -> AsyncIterator[HttpWallet]:
+        program = msgspec.structs.replace(
+            self._wallet(f"beside-{SEATS[seat]}"), wallets=self.programs[seat].wallet_folder
+        )
+        process, client = await launch_wallet(self.keeper, program)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+            await process.stop()
+
+    @contextlib.asynccontextmanager
+    async def without_daemon(self) -> AsyncIterator[None]:
+        daemon = self.keeper.find("monerod")
+        assert daemon is not None
+        await daemon.stop()
+        try:
+            yield
+        finally:
+            await launch_regtest(self.keeper, folder=self.folder / "chain", port=self.port)
+
     def client(self, seat: int) -> HttpWallet:
         user, password = self.programs[seat].login or ("", "")
         return HttpWallet(self.programs[seat].url, user=user, password=password)
@@ -170,6 +211,15 @@ class RealWorld:
 
     async def crash(self, seat: int) -> None:
         await self._monero.crash(seat)
+
+    def beside(self, seat: int) -> contextlib.AbstractAsyncContextManager[WalletRpc]:
+        return self._monero.beside(seat)
+
+    @contextlib.asynccontextmanager
+    async def without_daemon(self) -> AsyncIterator[None]:
+        async with self._monero.without_daemon():
+            yield
+        await together(connected(refresh) for refresh in (*(seat.refresh for seat in self.seats), self._funder.refresh))
 
     def name(self) -> str:
         return f"w{next(self._monero.names)}"
@@ -219,6 +269,17 @@ async def set_up(world: WalletWorld, name: str) -> Address:
     (address,) = {result.address for result in last}
     assert address is not None
     return address
+
+
+async def connected(refresh: Callable[[], Awaitable[object]]) -> None:
+    """Lets a wallet find its daemon again: over the connection to one that has ended the first call finds none."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                await refresh()
+                return
+            except (WalletRefused, ErrorAnswer):
+                await asyncio.sleep(0.1)
 
 
 async def exchange(seats, infos):

@@ -166,7 +166,7 @@ def require_ready(method: str, wallet: OpenWallet) -> None:
     """Refuses what only a finished multisig wallet can do; the refusal's kind is `NOT_MULTISIG` or `DISABLED`."""
     if wallet.keys.stage is Stage.ORDINARY:
         raise refuse(method, code=-31, message="This wallet is not multisig")
-    if not wallet.experimental:
-        raise refuse(method, code=-48, message="This wallet is multisig, and multisig is disabled.")
     if wallet.keys.stage is not Stage.READY:
         raise refuse(method, code=-31, message="This wallet is multisig, but not yet finalized")
+    if not wallet.experimental:
+        raise refuse(method, code=-48, message="This wallet is multisig, and multisig is disabled.")

@@ -83,6 +83,8 @@ class WalletProcess:
         """Opens a wallet; one refusal for everything, and the wallet that was open stays open then."""
         keys = self.folder.keys.get(name)
         if keys is None or keys.password != password or not self.folder.lock(name, holder=self):
+            if self.opened == name:  # reading the keys file and closing it again gives the lock up
+                self.folder.unlock(self)
             raise refuse("open_wallet", code=-1, message="Failed to open wallet")
         if self.opened == name:
             self.need("open_wallet").write_cache()

@@ -105,11 +105,11 @@ def _read(method: str, infos: Sequence[str], *, expected: int) -> list[KexMessag
         messages = [read_kex(info) for info in infos]
     except BadMessage as error:
         raise refuse(method, code=-1, message=str(error)) from None
-    rounds = {message.round for message in messages}
-    if len(rounds) > 1:
-        raise refuse(method, code=-1, message="All messages must have the same kex round number.")
-    if rounds - {expected}:
+    rounds = [message.round for message in messages]
+    if messages and rounds[0] != expected:
         raise refuse(method, code=-1, message="Messages don't have the expected kex round number.")
+    if set(rounds) - {expected}:
+        raise refuse(method, code=-1, message="All messages must have the same kex round number.")
     return messages
 
 

@@ -157,12 +157,14 @@ def _read_exports(wallet: OpenWallet, infos: Sequence[str]) -> list[ExportMessag
 
 
 def _check_destinations(destinations: Sequence[Destination]) -> bool:
+    if not destinations:
+        raise refuse("transfer", code=-20, message="Transaction has no destination")
     try:
         for each in destinations:
             decode_address(each.address)
     except BadAddress:
         raise refuse("transfer", code=-2, message="wrong address") from None
-    if not destinations or any(each.amount <= 0 for each in destinations):
+    if any(each.amount <= 0 for each in destinations):
         raise refuse("transfer", code=-46, message="destination amount is zero")
     different = {each.address for each in destinations}
     return len(different) > 1 and any(is_subaddress(address) for address in different)
@@ -239,9 +241,9 @@ def _new_set(
 
 
 def _read_set(method: str, wallet: OpenWallet, text: str) -> SetMessage:
-    require_ready(method, wallet)
-    if method != "describe_transfer":
-        _require_hex(method, text)
+    if method != "describe_transfer":  # which reads the set first, whatever wallet is open
+        require_ready(method, wallet)
+    _require_hex(method, text)
     try:
         message = unseal(TX_SET_MAGIC, text, SetMessage)
     except BadMessage:

@@ -307,3 +307,57 @@ async def test_an_unfinished_wallet_shows_an_address_that_is_refused(world):
     await world.seats[0].make_multisig(first[1:], password=PASSWORD)
     with pytest.raises(BadAddress, match="address_placeholder"):
         parse_address(await world.seats[0].get_address(), network="regtest")
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("create_wallet", WalletFault.EXISTS),
+        ("make_multisig", WalletFault.ALREADY_MULTISIG),
+        ("close_wallet", WalletFault.NO_WALLET_OPEN),
+    ],
+)
+async def test_a_call_sent_twice_is_answered_as_the_second_of_two(world, method, fault):
+    seat, first = world.processes[0], list[str]()
+    calls = {
+        "create_wallet": lambda: seat.create_wallet("w", password=PASSWORD),
+        "make_multisig": lambda: seat.make_multisig(first[1:], password=PASSWORD),
+        "close_wallet": seat.close_wallet,
+    }
+    for each in world.processes[method == "create_wallet" :]:
+        await each.create_wallet("w", password=PASSWORD)
+    if method == "make_multisig":
+        first += [await each.prepare_multisig() for each in world.processes]
+    seat.faults.plan(method, Fault.DOUBLED)
+    assert await fault_of_call(calls[method]()) is fault
+    assert world.files[0].exists("w")
+
+
+async def test_a_stopped_process_carries_calls_out_when_it_goes_on_whoever_gave_them_up(world):
+    seat = world.processes[0]
+    client = seat.client(lambda: None)
+    seat.faults.plan("create_wallet", Fault.HUNG)
+    given_up = asyncio.create_task(client.create_wallet("w", password=PASSWORD))
+    behind = asyncio.create_task(client.get_version())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert seat.stopped and not given_up.done() and not behind.done()
+    given_up.cancel()
+    seat.go_on()
+    assert await behind
+    assert seat.opened == "w"
+
+
+async def test_the_end_of_a_process_cuts_its_calls_and_the_next_run_does_not_know_the_login(world):
+    seat = world.processes[0]
+    old = seat.client(lambda: None)
+    seat.faults.plan("get_version", Fault.HUNG)
+    cut = asyncio.create_task(old.get_version())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    seat.restart(fence=2)
+    with pytest.raises(WalletUnknown, match="connection lost"):
+        await cut
+    with pytest.raises(WalletUnknown, match="unreachable"):
+        await old.get_version()
+    assert await seat.client(lambda: None).get_version() and seat.fence == 2
