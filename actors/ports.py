@@ -124,6 +124,9 @@ class WalletRpc(Protocol):
     Names follow the wallet's own methods.
     """
 
+    called_s: float
+    """Seconds that the calls of this client took so far."""
+
     async def get_version(self) -> int: ...
     async def auto_refresh(self, *, enable: bool) -> None: ...
     async def create_wallet(self, name: str, *, password: str) -> None: ...

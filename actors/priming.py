@@ -5,7 +5,7 @@ Making a wallet is most of a set-up's processor time (RSA keys, 1 to 3.5 s), and
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 
 import msgspec
 import structlog
@@ -36,13 +36,20 @@ class Primer:
     def __init__(self, rows: PrimedRows, *, vault: Vault, daemon: DaemonRpc, at_once: int, pause_s: float) -> None:
         self._rows, self._vault, self._daemon, self._at_once = rows, vault, daemon, at_once
         self._pause_s, self._not_before, self._busy = pause_s, 0.0, 0
+        self._lines: list[Sized] = []
+
+    def heed(self, line: Sized) -> None:
+        """Primes nothing from now on while somebody stands in this line: a core that primes is missed elsewhere."""
+        self._lines.append(line)
 
     def begin(self) -> bool:
         """Counts one more slot as being primed, until `end`.
 
-        False when there are as many as may be at once, and for a while after one came to nothing.
+        False while somebody waits for a slot of any role, when there are as many as may be at once, and for a while
+        after one came to nothing.
         """
-        has_room = self._busy < self._at_once and asyncio.get_running_loop().time() >= self._not_before
+        in_time = asyncio.get_running_loop().time() >= self._not_before
+        has_room = self._busy < self._at_once and in_time and not any(map(len, self._lines))
         self._busy += has_room
         return has_room
 
@@ -100,17 +107,21 @@ class Primer:
         row = await self._rows.free_of(slot.name)
         if row is None:
             return None
+        files = HeldFiles(slot.files, hold)
         try:
             wallet = await self._opened(row)
         except SealBroken:  # its password is lost: nobody had it, and nobody ever will
             await self._rows.drop(row)
+            return None
+        if not files.exists(row.name):  # a refusal to open it takes as long as to open it, 1 to 4 s of a core
+            await self._sweep(row, files)
             return None
         try:
             await rpc.open_wallet(row.name, password=wallet.password)
         except WalletRefused as refused:
             if refused.fault is not WalletFault.OPEN_FAILED:
                 raise
-            await self._sweep(row, HeldFiles(slot.files, hold))
+            await self._sweep(row, files)
             return None
         return wallet
 
@@ -136,6 +147,9 @@ class Primer:
         hold.check()  # a maker knows no fences, and ends the one that it finds
         try:
             await slot.host.make_wallet(rpc, name, password=password, wanted=wanted)
+        except SlotWanted:
+            await self._sweep(row, HeldFiles(slot.files, hold))
+            raise
         except (WalletRefused, ProgramFailed, OSError) as failed:
             # What is refused opens nothing, and a maker works beside the process: the slot is as good as before.
             log.warning("wallet_not_made", slot=slot.name, error=type(failed).__name__)

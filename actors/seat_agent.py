@@ -2,8 +2,10 @@
 
 import asyncio
 import secrets as randomness
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from actors.escrow import Accepted, LostLease
@@ -26,6 +28,21 @@ from eventstore.api import OutcomeUnknown
 
 log = structlog.get_logger(__name__)
 
+StepObserver = Callable[["StepTimes"], None]
+"""Told of each step of a wallet that was taken, or came to nothing."""
+
+
+class StepTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """How long one step of a seat's wallet took, in seconds."""
+
+    step: Step
+    waited_s: float
+    """For the slot; 0 from the second step on that one."""
+    called_s: float
+    """In the wallet's calls."""
+    took_s: float
+    """From the slot being there to the outcome in the log."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentLimits:
@@ -45,8 +62,16 @@ class SeatAgent:
     Its progress is only what stands in the log, so it may die at any point.
     """
 
-    def __init__(self, seat: Seat, supervisor: AsyncioRef, *, limits: AgentLimits | None = None) -> None:
+    def __init__(
+        self,
+        seat: Seat,
+        supervisor: AsyncioRef,
+        *,
+        limits: AgentLimits | None = None,
+        observe: StepObserver | None = None,
+    ) -> None:
         self._seat, self._supervisor, self._limits = seat, supervisor, limits or AgentLimits()
+        self._observe = observe
         self._changed = asyncio.Event()
         self._wallet: OpenWallet | None = None
         self._in_doubt = False
@@ -86,7 +111,7 @@ class SeatAgent:
     async def _take_turns(self, leased: LeasedSlot) -> None:
         try:
             while turn := await self._next_turn():
-                await self._take(leased, turn)
+                await self._take_timed(leased, turn)
         except (WalletRefused, TurnBroken, DaemonDown):
             await self._close()
             raise
@@ -107,6 +132,34 @@ class SeatAgent:
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    async def _take_timed(self, leased: LeasedSlot, turn: Turn) -> None:
+        clock, done = asyncio.get_running_loop().time, False
+        began, called_s, waited_s = clock(), leased.rpc.called_s, leased.waited_s
+        try:
+            await self._take(leased, turn)
+            done = True
+        finally:
+            leased.waited_s = 0.0
+            times = StepTimes(
+                step=turn.step, waited_s=waited_s, called_s=leased.rpc.called_s - called_s, took_s=clock() - began
+            )
+            if self._observe is not None:
+                self._observe(times)
+            self._tell_times(leased, times, done=done)
+
+    def _tell_times(self, leased: LeasedSlot, times: StepTimes, *, done: bool) -> None:
+        log.info(
+            "wallet_step",
+            escrow=self._seat.escrow_id,
+            seat=self._seat.role.value,
+            slot=leased.slot.name,
+            step=times.step.value,
+            done=done,
+            waited_s=round(times.waited_s, 3),
+            called_s=round(times.called_s, 3),
+            took_s=round(times.took_s, 3),
+        )
 
     async def _take(self, leased: LeasedSlot, turn: Turn) -> None:
         state = await self._seat.state()

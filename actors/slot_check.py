@@ -25,6 +25,18 @@ class SlotCheck:
 
     def __init__(self, primer: Primer | None, *, check_s: float, patience_s: float) -> None:
         self._primer, self._check_s, self._patience_s = primer, check_s, patience_s
+        self._clients = set[WalletRpc]()
+        """Made and not closed yet, wherever they are: a cancelled task or mail that nobody reads any more has some."""
+
+    async def close(self, rpc: WalletRpc) -> None:
+        """Closes a client; the process and its wallet stay as they are."""
+        await rpc.aclose()
+        self._clients.discard(rpc)
+
+    async def close_all(self) -> None:
+        """Closes every client there is still."""
+        for rpc in tuple(self._clients):
+            await self.close(rpc)
 
     async def usable(
         self, slot: Slot, hold: Hold, *, clean: bool, patient: bool
@@ -37,23 +49,27 @@ class SlotCheck:
         somebody who waits for a slot has better use for the time.
         """
         as_it_is = clean and not (patient and slot.host.silent())
-        rpc = await slot.host.reach(fence=hold.lease.fence, clean=as_it_is, before_call=hold.check)
+        rpc = await self._reached(slot, hold, clean=as_it_is)
         try:
             return await self._answering(slot, rpc, patient=patient)
         except SlotUnusable as unusable:
             # One that is only slow has too little of the machine: a start costs more of it.
             if not (as_it_is and patient) or slot.given or unusable.ailment is Ailment.SLOW:
                 raise
-        rpc = await slot.host.reach(fence=hold.lease.fence, clean=False, before_call=hold.check)
+        rpc = await self._reached(slot, hold, clean=False)
         return await self._answering(slot, rpc, patient=patient)
 
     async def revive(self, slot: Slot, hold: Hold) -> None:
         """Ends a process that answers nothing, so that the call it holds up comes to an end; its user gives it back."""
         try:
-            rpc = await slot.host.reach(fence=hold.lease.fence, clean=False, before_call=hold.check)
-            await rpc.aclose()
+            await self.close(await self._reached(slot, hold, clean=False))
         except Exception as broken:
             log.warning("slot_not_revived", slot=slot.name, error=type(broken).__name__)
+
+    async def _reached(self, slot: Slot, hold: Hold, *, clean: bool) -> WalletRpc:
+        rpc = await slot.host.reach(fence=hold.lease.fence, clean=clean, before_call=hold.check)
+        self._clients.add(rpc)
+        return rpc
 
     async def _answering(self, slot: Slot, rpc: WalletRpc, *, patient: bool) -> tuple[WalletRpc, PrimedWallet | None]:
         try:
@@ -61,7 +77,7 @@ class SlotCheck:
             address = await self._answer(_open_address(rpc), patient=patient)
             return rpc, await self._known(slot, address) if address else None
         except BaseException:
-            await rpc.aclose()
+            await self.close(rpc)
             raise
 
     async def _answer(self, call: Awaitable[_T], *, patient: bool) -> _T:

@@ -15,6 +15,8 @@ class SupervisorLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a slot may take to answer before it is leased."""
     patience_s: float = 5
     """How long an answer is waited for while nobody wants the slot: a late one tells it from a silent one."""
+    prime_rest_s: float = 1
+    """How long a slot that was given back is left free before it is primed: of many escrows the next asks at once."""
     recheck_s: float = 5
     """How soon a slot that cannot be used is looked at again."""
     quarantine_s: float = 300
@@ -55,3 +57,26 @@ class DrainSlot(msgspec.Struct, frozen=True, kw_only=True):
     """Lets a slot finish its lease and leave; answers whether there is one of that name."""
 
     name: str
+
+
+class Reached(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of preparing a slot for somebody who waits, or for nobody."""
+
+    slot: Any
+    hold: Any
+    waiter: Any
+    rpc: Any = None
+    """A client of its process; None where it cannot be used."""
+    primed: Any = None
+    """The primed wallet that is open there."""
+    ailment: Any = None
+    ended: bool = False
+    """Nothing is open there that its last holder opened."""
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Time to look at the queue again."""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time to renew leases and to look at slots again."""

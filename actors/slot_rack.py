@@ -59,9 +59,10 @@ class SlotRack:
         unused = (slot for slot in fit if not slot.leaving and _over(rows, slot) and not slot.host.silent())
         return sorted(unused, key=lambda slot: (slot.name not in best, slot.turn))
 
-    def at_rest(self, rows: Mapping[str, LeaseRow]) -> list[Slot]:
-        """Lists the slots that nobody uses and nobody has to look at, the one used last first."""
-        free = (slot for slot in self._slots if slot.state is SlotState.FREE and not slot.leaving)
+    def at_rest(self, rows: Mapping[str, LeaseRow], *, since: float) -> list[Slot]:
+        """Lists the slots that nobody used since then and nobody has to look at, the one used last first."""
+        unused = (slot for slot in self._slots if slot.state is SlotState.FREE and slot.used_until <= since)
+        free = (slot for slot in unused if not slot.leaving)
         return sorted((slot for slot in free if slot.name in rows and _over(rows, slot)), key=lambda slot: -slot.turn)
 
     def hurry(self, seat: str, rows: Mapping[str, LeaseRow]) -> None:

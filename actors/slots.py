@@ -1,6 +1,7 @@
 """Wallet slots: what they are, and the right to use one."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ class Hold:
     A node that was stopped and goes on finds it over before it does anything else with a wallet.
     """
 
-    def __init__(self, lease: Lease, *, since: float) -> None:
-        self.lease, self._ended = lease, False
+    def __init__(self, lease: Lease, *, since: float, seat: str = "") -> None:
+        self.lease, self.seat, self._ended = lease, seat, False
         self.renewed(since=since)
 
     def renewed(self, *, since: float) -> None:
@@ -112,6 +113,8 @@ class Slot:
     """Since when it has been as it is shown, in microseconds since the Unix epoch."""
     turn: int = 0
     """Its place in the round: the higher, the later it was leased."""
+    used_until: float = -math.inf
+    """When a seat gave it back last, by the event loop's clock."""
     looked_at: float = 0.0
     """When it last answered, by the event loop's clock."""
     rests_until: float = 0.0

@@ -14,7 +14,7 @@ from actors.priming import Primer, primed_slots
 from actors.runtime import AsyncioActor
 from actors.slot_check import SlotCheck
 from actors.slot_line import SlotLine, bound_to
-from actors.slot_messages import AddSlot, DrainSlot, GiveBack, SupervisorLimits, TakeSlot
+from actors.slot_messages import AddSlot, DrainSlot, GiveBack, Look, Reached, SupervisorLimits, TakeSlot, Tick
 from actors.slot_rack import SlotRack
 from actors.slot_status import SlotCounts, SlotStatus, counts_of, status_of
 from actors.slots import Hold, LeasedSlot, PrimedWallet, Slot, SlotState, Waiter
@@ -27,30 +27,7 @@ log = structlog.get_logger(__name__)
 __all__ = ["AddSlot", "DrainSlot", "GiveBack", "RoleSupervisor", "SupervisorLimits", "TakeSlot"]
 
 
-class _Reached(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of preparing a slot for somebody who waits, or for nobody."""
-
-    slot: Any
-    hold: Any
-    waiter: Any
-    rpc: Any = None
-    """A client of its process; None where it cannot be used."""
-    primed: Any = None
-    """The primed wallet that is open there."""
-    ailment: Any = None
-    ended: bool = False
-    """Nothing is open there that its last holder opened."""
-
-
-class _Look(msgspec.Struct, frozen=True):
-    """Time to look at the queue again."""
-
-
-class _Tick(msgspec.Struct, frozen=True):
-    """Time to renew leases and to look at slots again."""
-
-
-SupervisorMessage = TakeSlot | GiveBack | AddSlot | DrainSlot | _Reached | _Look | _Tick
+SupervisorMessage = TakeSlot | GiveBack | AddSlot | DrainSlot | Reached | Look | Tick
 
 
 class RoleSupervisor(AsyncioActor):
@@ -86,6 +63,8 @@ class RoleSupervisor(AsyncioActor):
         self._line = SlotLine(queue_max=self._limits.queue_max)
         self._check = SlotCheck(primer, check_s=self._limits.check_s, patience_s=self._limits.patience_s)
         self._primer, self._primed = primer, frozenset[str]()
+        if primer is not None:
+            primer.heed(self._line)
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._due, self._due_at = clock.call_later(0, self._remind), 0.0
@@ -99,8 +78,9 @@ class RoleSupervisor(AsyncioActor):
         return tuple(status_of(slot, now=self._clock.now()) for slot in self._slots)
 
     async def leave(self) -> None:
-        """Lets other nodes have this one's slots at once, uncleaned; for a node that ends in order."""
+        """Lets other nodes have a stopped supervisor's slots at once, uncleaned; for a node that ends in order."""
         self._end_work()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for slot in self._slots:
             hold, slot.hold = slot.hold, None
             if hold is None:
@@ -111,6 +91,7 @@ class RoleSupervisor(AsyncioActor):
                 await self._leases.renew(msgspec.structs.replace(hold.lease, seconds=0))
             except Exception as away:
                 log.warning("slot_lease_not_ended", slot=slot.name, error=type(away).__name__)
+        await self._check.close_all()
 
     def on_stop(self) -> None:
         """Ends what runs in the background and tells those who wait."""
@@ -142,12 +123,12 @@ class RoleSupervisor(AsyncioActor):
                 known = self._slots.drain(name)
                 await self._mend()
                 return known
-            case _Reached():
+            case Reached():
                 await self._reached(message)
-            case _Look():
+            case Look():
                 await self._serve()
                 await self._prime()
-            case _Tick():
+            case Tick():
                 await self._tick()
         return None
 
@@ -155,6 +136,7 @@ class RoleSupervisor(AsyncioActor):
 
     async def _take(self, seat: str, granted: "asyncio.Future[LeasedSlot]") -> None:
         self._line.join(Waiter(seat=seat, since=self._clock.now(), granted=granted))
+        log.info("slot_asked", role=self._role.value, seat=seat, waiting=len(self._line))
         await self._serve()
 
     async def _serve(self) -> None:
@@ -195,10 +177,11 @@ class RoleSupervisor(AsyncioActor):
             # A lease that we may have all the same is our own to take again, uncleaned.
             self._become(slot, before, ailment)
             raise
-        slot.hold = Hold(lease, since=since)
+        slot.hold = Hold(lease, since=since, seat=seat)
         if waiter:
             self._turn += 1
             waiter.promised, slot.turn = True, self._turn
+            log.info("slot_taken", slot=slot.name, role=self._role.value, seat=seat)
         clean = lease.fence == (row.fence if row else 0) + 1 and (row is None or row.released)
         slot.wanted = asyncio.Event() if prime else None
         self._background(self._prepare(slot, slot.hold, clean=clean, waiter=waiter))
@@ -206,7 +189,7 @@ class RoleSupervisor(AsyncioActor):
 
     async def _prepare(self, slot: Slot, hold: Hold, *, clean: bool, waiter: Waiter | None = None) -> None:
         """Brings a slot to the point where it can be used: it answers and has no wallet open but a primed one."""
-        became, wanted = _Reached(slot=slot, hold=hold, waiter=waiter, ailment=Ailment.FAILED, ended=clean), slot.wanted
+        became, wanted = Reached(slot=slot, hold=hold, waiter=waiter, ailment=Ailment.FAILED, ended=clean), slot.wanted
         try:
             rpc, primed = await self._check.usable(slot, hold, clean=clean, patient=waiter is None)
             if self._primer and wanted is not None and primed is None:
@@ -225,7 +208,7 @@ class RoleSupervisor(AsyncioActor):
             if self.actor_ref.is_alive():
                 self.actor_ref.tell(became)
 
-    async def _reached(self, became: _Reached) -> None:
+    async def _reached(self, became: Reached) -> None:
         slot, hold, rpc, waiter = became.slot, became.hold, became.rpc, became.waiter
         if rpc is None and slot.hold is hold and became.ended:
             self._background(self._give_up(became))
@@ -235,11 +218,12 @@ class RoleSupervisor(AsyncioActor):
         if rpc is None or slot.hold is not hold:
             self._drop(slot, hold, became.ailment)
             if rpc is not None:
-                await rpc.aclose()
+                await self._check.close(rpc)
         elif waiter is None or waiter.granted.done():
             self._background(self._release(slot, hold, rpc, primed=became.primed))
         else:
             waited_s = self._line.leave(waiter, now=self._clock.now())
+            log.info("slot_granted", slot=slot.name, role=self._role.value, seat=waiter.seat, waited_s=waited_s)
             self._become(slot, SlotState.LEASED)
             slot.looked_at = asyncio.get_running_loop().time()
             leased = LeasedSlot(slot=slot, hold=hold, rpc=rpc, waited_s=waited_s, primed=became.primed)
@@ -252,13 +236,13 @@ class RoleSupervisor(AsyncioActor):
     async def _take_back(self, leased: LeasedSlot, *, clean: bool) -> None:
         slot, hold, rpc = leased.slot, leased.hold, leased.rpc
         if slot.hold is not hold:
-            await rpc.aclose()
+            await self._check.close(rpc)
             return
         self._become(slot, SlotState.PREPARING)
         if clean:
             await self._release(slot, hold, rpc, primed=leased.primed)
             return
-        await rpc.aclose()
+        await self._check.close(rpc)
         await self._prepare(slot, hold, clean=False)
 
     async def _quarantine(self, leased: LeasedSlot) -> None:
@@ -268,22 +252,28 @@ class RoleSupervisor(AsyncioActor):
         if slot.given:
             slot.rests_until = asyncio.get_running_loop().time() + self._limits.quarantine_s
             self._drop(slot, hold, Ailment.OTHER_WALLET)
-            await leased.rpc.aclose()
+            await self._check.close(leased.rpc)
         else:
             self._background(self._take_back(leased, clean=False))
 
     async def _release(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, primed: PrimedWallet | None) -> None:
-        await rpc.aclose()
+        await self._check.close(rpc)
         if self._primer and primed and not await self._primer.leave_open(slot, hold, primed):
             self._drop(slot, hold, Ailment.FAILED)  # not given back: nobody would know whose wallet is open there
             return
         await self._hand_in(slot, hold)
         if slot.hold is hold:
-            slot.hold, slot.looked_at = None, asyncio.get_running_loop().time()
+            now = asyncio.get_running_loop().time()
+            if hold.seat or not slot.looked_at:  # not after each look at it
+                log.info("slot_free", slot=slot.name, role=self._role.value)
+            if hold.seat:
+                slot.used_until = now
+                self._clock.call_later(self._limits.prime_rest_s, self._look)
+            slot.hold, slot.looked_at = None, now
             self._become(slot, SlotState.FREE)
         self._look()
 
-    async def _give_up(self, became: _Reached) -> None:
+    async def _give_up(self, became: Reached) -> None:
         """Gives back the lease of a slot that cannot be used and has no wallet open: its seat may go elsewhere."""
         await self._hand_in(became.slot, became.hold)
         self._drop(became.slot, became.hold, became.ailment)
@@ -317,7 +307,7 @@ class RoleSupervisor(AsyncioActor):
 
     def _look(self) -> None:
         if self.actor_ref.is_alive():
-            self.actor_ref.tell(_Look())
+            self.actor_ref.tell(Look())
 
     # -- looking after -------------------------------------------------------------------------------------------
 
@@ -331,7 +321,9 @@ class RoleSupervisor(AsyncioActor):
                 hold.end()
                 slot.hold = None
                 self._become(slot, SlotState.FREE)
-            if slot.hold and slot.state is SlotState.LEASED and slot.host.silent():
+            # A look at a slot ends by itself after seconds; opening a wallet may take minutes.
+            long_calls = slot.state is SlotState.LEASED or slot.wanted is not None
+            if slot.hold and long_calls and slot.host.silent():
                 log.warning("slot_silent", slot=slot.name)
                 self._background(self._check.revive(slot, slot.hold))
         await self._serve()
@@ -361,8 +353,9 @@ class RoleSupervisor(AsyncioActor):
         try:
             rows, noted = await self._leases.held(), await primer.noted()
             self._primed = primed_slots(self._slots, rows, noted)
-            for slot in self._slots.at_rest(rows):
-                if slot.name in self._primed or self._line or not primer.begin():
+            since = asyncio.get_running_loop().time() - self._limits.prime_rest_s
+            for slot in self._slots.at_rest(rows, since=since):
+                if slot.name in self._primed or not primer.begin():
                     continue
                 begun = False
                 try:
@@ -385,7 +378,7 @@ class RoleSupervisor(AsyncioActor):
 
     def _remind(self) -> None:
         if self.actor_ref.is_alive():
-            self.actor_ref.tell(_Tick())
+            self.actor_ref.tell(Tick())
 
     def _end_work(self) -> None:
         self._due.cancel()

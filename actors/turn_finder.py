@@ -13,7 +13,7 @@ from actors.ports import Clock, DaemonRpc
 from actors.runtime import AsyncioRef
 from actors.sealed import EscrowSecrets
 from actors.seat import Seat
-from actors.seat_agent import EXPECTED, AgentLimits, SeatAgent
+from actors.seat_agent import EXPECTED, AgentLimits, SeatAgent, StepObserver
 from actors.slots import NoSlot
 from actors.wallet_register import WalletRegister
 from domain.events import AnyEvent
@@ -62,11 +62,12 @@ class TurnFinder:
         network: Network,
         limits: FinderLimits | None = None,
         agent_limits: AgentLimits | None = None,
+        observe_step: StepObserver | None = None,
     ) -> None:
         self._desk, self._open_turns, self._supervisors, self._leases = desk, open_turns, supervisors, seat_leases
         self._register = register
         self._vault, self._daemon, self._clock, self._node_id, self._network = vault, daemon, clock, node_id, network
-        self._limits, self._agent_limits = limits or FinderLimits(), agent_limits
+        self._limits, self._agent_limits, self._observe_step = limits or FinderLimits(), agent_limits, observe_step
         self._agents: dict[tuple[EscrowId, Role], SeatAgent] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._pauses: dict[tuple[EscrowId, Role], tuple[int, float]] = {}
@@ -177,7 +178,7 @@ class TurnFinder:
             fence=Fence(seat=_seat_name(key), fence=fence),
             network=self._network,
         )
-        return SeatAgent(seat, self._supervisors[role], limits=self._agent_limits)
+        return SeatAgent(seat, self._supervisors[role], limits=self._agent_limits, observe=self._observe_step)
 
     def _pause(self, key: tuple[EscrowId, Role], broken: BaseException | None) -> None:
         _, pause_s = self._pauses.get(key, (0, self._limits.retry_s))

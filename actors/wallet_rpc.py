@@ -70,6 +70,7 @@ class HttpWallet:
     ) -> None:
         self._rpc = JsonRpc(url, user=user, password=password, access=access)
         self._limits_s, self._observer, self._before_call = limits_s, observer, before_call
+        self.called_s = 0.0
 
     async def get_version(self) -> int:
         return (await self._call("get_version", {}, _Version)).version
@@ -183,8 +184,10 @@ class HttpWallet:
         except NoAnswer as silence:
             raise WalletUnknown(method=method, reason=silence.reason) from None
         finally:
+            took_s = time.monotonic() - started
+            self.called_s += took_s
             if self._observer is not None:
-                self._observer(method, time.monotonic() - started, done)
+                self._observer(method, took_s, done)
 
 
 def _refusal(method: str, error: ErrorAnswer) -> WalletRefused:

@@ -13,7 +13,7 @@ from actors.escrow import EscrowActor
 from actors.ports import Clock, DaemonRpc, Watch
 from actors.priming import Primer
 from actors.runtime import AsyncioRef
-from actors.seat_agent import AgentLimits
+from actors.seat_agent import AgentLimits, StepObserver
 from actors.shredder import KeyShredder
 from actors.slot_status import SlotCounts
 from actors.slots import Slot
@@ -66,6 +66,7 @@ class Node:
         daemon: DaemonRpc,
         watch: Watch,
         limits: NodeLimits | None = None,
+        observe_step: StepObserver | None = None,
     ) -> None:
         self.store, self.clock, self._network, self._limits = store, clock, network, limits or NodeLimits()
         self.problems: list[str] = []
@@ -76,7 +77,7 @@ class Node:
         self.models = ReadModels(store.log, rows, self.runner)
         self.supervisors = self._supervisors(tuple(slots), daemon=daemon)
         self.watcher = self._watcher(watch)
-        self._finder = self._turn_finder(daemon)
+        self._finder = self._turn_finder(daemon, observe_step)
         self._timekeeper = Timekeeper(
             desk=self.desk,
             due=self._due,
@@ -103,8 +104,8 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.directory.stop_all(timeout_s=self._limits.stop_s)
         for supervisor in self.supervisors.values():
-            await supervisor.leave()
             await supervisor.actor_ref.stop(timeout_s=self._limits.stop_s)
+            await supervisor.leave()
 
     def slot_counts(self) -> Mapping[Role, SlotCounts]:
         """Slots by role, for the metrics."""
@@ -149,7 +150,7 @@ class Node:
             poll_s=self._limits.watch_poll_s,
         )
 
-    def _turn_finder(self, daemon: DaemonRpc) -> TurnFinder:
+    def _turn_finder(self, daemon: DaemonRpc, observe_step: StepObserver | None) -> TurnFinder:
         refs: dict[Role, AsyncioRef] = {role: each.actor_ref for role, each in self.supervisors.items()}
         return TurnFinder(
             desk=self.desk,
@@ -164,6 +165,7 @@ class Node:
             network=self._network,
             limits=self._limits.finder,
             agent_limits=self._limits.agent,
+            observe_step=observe_step,
         )
 
     # -- what there is to do, page by page -----------------------------------------------------------------------

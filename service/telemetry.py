@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from actors.ailments import Ailment
 from actors.directory import DirectoryCounts
+from actors.seat_agent import StepTimes
 from actors.slot_status import SlotCounts
 from domain.roles import Role
 from domain.states import NAMES
@@ -46,6 +47,13 @@ class Telemetry:
             buckets=RPC_BUCKETS,
             registry=self.registry,
         )
+        self._step_seconds = Histogram(
+            "wallet_step_duration_seconds",
+            "Seconds of steps of hosted seats: waiting for the slot, in calls to the wallet, all with the slot.",
+            ("step", "part"),
+            buckets=RPC_BUCKETS,
+            registry=self.registry,
+        )
         self._append_seconds = Histogram(
             "log_append_seconds",
             "Seconds from queueing an append to its answer.",
@@ -68,6 +76,11 @@ class Telemetry:
         """Counts one call to a wallet."""
         self._rpc_requests.labels(method, "success" if ok else "error").inc()
         self._rpc_seconds.labels(method).observe(seconds)
+
+    def observe_step(self, times: StepTimes) -> None:
+        """Counts one step of a hosted seat."""
+        for part, seconds in (("slot", times.waited_s), ("calls", times.called_s), ("all", times.took_s)):
+            self._step_seconds.labels(times.step, part).observe(seconds)
 
     def observe_request(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one request; `route` is the template, never the path."""

@@ -28,7 +28,7 @@ from tests.given import AMOUNT, ARBITER, BUYER, USERS, VENDOR
 from tests.patience import PATIENCE_S
 
 FAST = NodeLimits(
-    supervisor=SupervisorLimits(recheck_s=0.2, renew_s=0.2),
+    supervisor=SupervisorLimits(recheck_s=0.2, renew_s=0.2, prime_rest_s=0.05),
     finder=FinderLimits(look_s=0.05, retry_s=0.02, retry_max_s=0.2),
     agent=AgentLimits(slot_idle_s=1),
     watch_poll_s=0.02,

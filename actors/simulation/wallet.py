@@ -50,6 +50,7 @@ class SimWallet:
         self._chain, self._sleep = chain, sleep
         self._process = WalletProcess(chain=chain, folder=folder)
         self._one_call = asyncio.Lock()
+        self.called_s = 0.0
 
     @property
     def opened(self) -> str | None:
@@ -169,11 +170,15 @@ class SimWallet:
 
     async def _answer(self, method: str, act: Callable[[], _T]) -> _T:
         # A process answers one call after another; a late answer holds up the next call, as a busy wallet does.
-        async with self._one_call:
-            if not self._process.running:
-                raise WalletUnknown(method=method, reason="unreachable")
-            planned = self.faults.take(method)
-            return act() if planned is None else await self._suffer(method, act, planned)
+        began = asyncio.get_running_loop().time()
+        try:
+            async with self._one_call:
+                if not self._process.running:
+                    raise WalletUnknown(method=method, reason="unreachable")
+                planned = self.faults.take(method)
+                return act() if planned is None else await self._suffer(method, act, planned)
+        finally:
+            self.called_s += asyncio.get_running_loop().time() - began
 
     async def _suffer(self, method: str, act: Callable[[], _T], planned: PlannedFault) -> _T:
         if planned.fault is Fault.REFUSED:

@@ -157,7 +157,7 @@ async def running(
         given = [(each, _slot(settings, each, telemetry)) for each in given_slots(settings)]
         own = own_slots(home, world, observer=telemetry.observe_wallet_call)
         slots = [slot for _, slot in given] or [own.slot(name) for name in PoolFile(home).read().names()]
-        built = await _node(stack, settings, store=store, slots=slots, daemon_url=world.daemon_url)
+        built = await _node(stack, settings, store=store, slots=slots, daemon_url=world.daemon_url, telemetry=telemetry)
         pool = SlotPool(
             built.supervisors,
             given,
@@ -217,7 +217,13 @@ async def _store(settings: Settings, dsn: str | None, *, name: str) -> Store:
 
 
 async def _node(
-    stack: AsyncExitStack, settings: Settings, *, store: Store, slots: Sequence[Slot], daemon_url: str
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    store: Store,
+    slots: Sequence[Slot],
+    daemon_url: str,
+    telemetry: Telemetry,
 ) -> Node:
     clock = SystemClock()
     daemon = HttpDaemon(daemon_url)
@@ -230,6 +236,7 @@ async def _node(
         daemon=daemon,
         watch=ScannerWatch(daemon, clock=clock, network=settings.monero_network),
         limits=node_limits(settings),
+        observe_step=telemetry.observe_step,
     )
     await node.start()
     stack.push_async_callback(node.stop)

@@ -168,6 +168,17 @@ async def test_a_slot_that_is_to_leave_does_not_wait_for_its_priming() -> None:
     assert Counted.made == 0
 
 
+async def test_of_a_wallet_given_up_in_the_making_nothing_is_left_to_be_opened() -> None:
+    world = SimWorld()
+    Counted.open_to_makers.clear()
+    async with world.running() as node:
+        async with asyncio.timeout(PATIENCE_S):
+            while not (begun := {row.name for row in (await node.store.primed.free()).values()}):
+                await asyncio.sleep(0.01)
+        await until(node, await create(node), "awaiting_funding")
+        assert not begun & {row.name for row in (await node.store.primed.free()).values()}
+
+
 async def test_a_free_slot_with_a_wallet_that_nobody_left_there_is_cleaned_before_it_is_used() -> None:
     world = SimWorld()
     async with world.running() as node:

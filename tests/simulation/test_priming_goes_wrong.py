@@ -7,7 +7,7 @@ import pytest
 
 from actors.ailments import Ailment
 from actors.clock import SystemClock
-from actors.ports import WalletFault, WalletRefused, WalletRpc
+from actors.ports import WalletFault, WalletRefused, WalletRpc, WalletUnknown
 from actors.priming import Primer
 from actors.simulation import SimChain, SimDaemon, SimFiles, SimFolder, SimWallet
 from actors.slots import LeasedSlot, Slot, SlotState
@@ -19,7 +19,7 @@ from eventstore.primed import PrimedRow
 from eventstore.primed_memory import MemoryPrimed
 from tests.sim_world import SimHost, until_true
 
-QUICK = SupervisorLimits(recheck_s=0.05, renew_s=0.05, wait_s=0.02, slot_lease_s=60)
+QUICK = SupervisorLimits(prime_rest_s=0.2, recheck_s=0.05, renew_s=0.05, wait_s=0.02, slot_lease_s=60)
 
 
 class Forgetful(MemoryPrimed):
@@ -38,10 +38,16 @@ class Maker(SimHost):
         super().__init__(wallet)
         self.go_on, self.refuses, self.begun, self.cleaned = asyncio.Event(), False, 0, 0
         self.go_on.set()
-        self.shown = ""
+        self.shown, self.stopped, self.ended = "", False, asyncio.Event()
+
+    def silent(self) -> bool:
+        return self.stopped
 
     async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> SimWallet:
         self.cleaned += not clean
+        if not clean:
+            self.stopped = False
+            self.ended.set()
         return await super().reach(fence=fence, clean=clean, before_call=before_call)
 
     def shows(self, name: str) -> None:
@@ -50,6 +56,9 @@ class Maker(SimHost):
     async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
         self.begun += 1
         await self.go_on.wait()
+        if self.stopped:  # answers nothing until somebody ends it
+            await self.ended.wait()
+            raise WalletUnknown(method="open_wallet", reason="cut")
         if self.refuses:
             raise WalletRefused(method="create_wallet", fault=WalletFault.OTHER, code=-1, message="disk full")
         await super().make_wallet(rpc, name, password=password, wanted=wanted)
@@ -117,6 +126,17 @@ async def test_a_slot_whose_lease_is_lost_while_it_is_primed_leaves_room_for_pri
     await until_true(lambda: here.host.cleaned > 0)
     await until_true(lambda: here.slot.state is SlotState.FREE)
     here.host.go_on.set()
+    await until_true(here.primed)
+
+
+async def test_a_process_that_stands_still_while_its_slot_is_primed_is_ended_and_holds_nobody_up(here: Ward) -> None:
+    here.host.go_on.clear()
+    await until_true(lambda: here.host.begun == 1)
+    here.host.stopped = True
+    here.host.go_on.set()
+    await until_true(lambda: here.host.cleaned > 0)
+    leased = await here.taken("esc/buyer")
+    here.give_back(leased)
     await until_true(here.primed)
 
 
@@ -192,6 +212,28 @@ async def test_who_stops_waiting_does_not_keep_slots_from_being_primed(here: War
     here.give_back(leased)
     await until_true(here.primed)
     assert here.supervisor.counts().waiting == 0
+
+
+async def test_nothing_is_primed_while_somebody_waits_for_a_slot_of_any_role(here: Ward) -> None:
+    await until_true(here.primed)
+    line = ["somebody"]
+    here.primer.heed(line)
+    assert not here.primer.begin()
+    line.clear()
+    assert here.primer.begin()
+    here.primer.end()
+
+
+async def test_a_slot_just_given_back_is_left_to_who_comes_next_and_primed_after_a_while(here: Ward) -> None:
+    await until_true(here.primed)
+    leased = await here.taken("first/buyer")
+    assert leased.primed is not None and await leased.primed.claim("first/buyer")
+    leased.primed = None
+    await leased.rpc.close_wallet()
+    given_back = asyncio.get_running_loop().time()
+    here.give_back(leased)
+    await until_true(lambda: here.host.begun == 2)
+    assert asyncio.get_running_loop().time() >= given_back + QUICK.prime_rest_s
 
 
 async def test_who_lost_the_slot_cannot_claim_the_wallet_that_the_next_holder_opened(here: Ward) -> None:

@@ -183,8 +183,8 @@ async def test_a_node_that_ends_in_order_leaves_its_slots_to_others_at_once_and_
     machine = Machine()
     one = machine.node("one")
     first = await taken(one, "esc/buyer")
-    await one.leave()
     await one.actor_ref.stop(timeout_s=1)
+    await one.leave()
     with pytest.raises(LostLease):
         first.hold.check()
     host = machine.hosts[int(first.slot.name[-1])]
