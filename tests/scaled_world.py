@@ -118,8 +118,8 @@ class ScaledNode:
         """Ends it in order."""
         await self.scaler.stop()
         for supervisor in self.supervisors.values():
+            await supervisor.actor_ref.stop(timeout_s=PATIENCE_S)
             await supervisor.leave()
-            await supervisor.actor_ref.stop(timeout_s=5)
 
     async def wish(self, seat: str) -> "asyncio.Future[LeasedSlot]":
         """Has a seat, named `escrow/role`, join the line."""

@@ -199,6 +199,7 @@ async def crowded(home: Path) -> AsyncIterator[Crowd]:
         "SERVER_PORT": "0",
         "METRICS_PORT": "0",
         "POOL_MIN": str(SLOTS),
+        "POOL_MAX": str(SLOTS),
         "MAX_CONCURRENT_ESCROWS": "10000",
         "MAX_BETA_VOLUME_ATOMIC": str(10**18),
         "INIT_WAIT_S": "0",
