@@ -97,7 +97,7 @@ class SeatAgent:
     async def _lease(self) -> LeasedSlot:
         granted: asyncio.Future[LeasedSlot] = asyncio.get_running_loop().create_future()
         try:
-            wish = TakeSlot(seat=self._seat.fence.seat, granted=granted)
+            wish = TakeSlot(seat=self._seat.fence.seat, granted=granted, came=await self._came())
             await self._supervisor.ask(wish, timeout_s=self._limits.ask_s)
             async with asyncio.timeout(self._limits.slot_wait_s):
                 return await granted
@@ -107,6 +107,14 @@ class SeatAgent:
                 self._supervisor.tell(GiveBack(leased=granted.result(), clean=True))
             granted.cancel()
             raise
+
+    async def _came(self) -> int | None:
+        """Since when a slot is wanted: for all seats of a set-up since it began, else since the turn was open."""
+        state = await self._seat.state()
+        if isinstance(state, SettingUp):
+            return state.setup.started_at
+        turn = turn_of(state, self._seat.role)
+        return turn.since if turn else None
 
     async def _take_turns(self, leased: LeasedSlot) -> None:
         try:

@@ -1,6 +1,5 @@
 """The line of those who wait for a slot of one role, and who of them may be served next."""
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 
 from actors.slots import NoSlot, Waiter
@@ -10,12 +9,15 @@ from eventstore.api import LeaseRow
 class SlotLine:
     """First come, first served: nobody is offered a slot while an earlier one waits for one.
 
+    Who came first is said by what the slot is wanted for, and is the same for all seats of one set-up: else two
+    set-ups, each with a slot of another role, wait for each other behind everybody who asked in between.
+
     Only a seat that is bound to a particular slot stands aside from the line: it waits for that one, and nobody for it.
     """
 
     def __init__(self, *, queue_max: int) -> None:
         self._queue_max = queue_max
-        self._waiters: deque[Waiter] = deque()
+        self._waiters: list[Waiter] = []
         self.granted, self.waited_s = 0, 0.0
         """How many were given a slot so far, and how long they waited for it."""
 
@@ -28,11 +30,11 @@ class SlotLine:
         return frozenset(waiter.seat for waiter in self._waiters if not waiter.granted.done())
 
     def join(self, waiter: Waiter) -> None:
-        """Puts somebody at the end of the line; raises `NoSlot` when it is full."""
-        self._waiters = deque(each for each in self._waiters if not each.granted.done())
-        if len(self._waiters) >= self._queue_max:
+        """Puts somebody in the line; raises `NoSlot` when it is full."""
+        waiting = [each for each in self._waiters if not each.granted.done()]
+        if len(waiting) >= self._queue_max:
             raise NoSlot
-        self._waiters.append(waiter)
+        self._waiters = sorted((*waiting, waiter), key=lambda each: each.came)
 
     def leave(self, waiter: Waiter, *, now: int) -> float:
         """Takes out of the line who was given a slot; returns the seconds waited until now, in microseconds."""

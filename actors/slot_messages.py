@@ -31,11 +31,13 @@ class TakeSlot(msgspec.Struct, frozen=True, kw_only=True):
     """Asks for a slot, which becomes the result of `granted`; `NoSlot` is raised when the queue is full.
 
     The future is the asker's own, so that it can be called off even when the ask itself got no answer in time.
-    `seat` is what the lease says the slot is used for.
+    `seat` is what the lease says the slot is used for. `came` is when what it wants the slot for began, in microseconds
+    since the Unix epoch, which gives it its place in the line; None is now.
     """
 
     seat: str
     granted: Any
+    came: int | None = None
 
 
 class GiveBack(msgspec.Struct, frozen=True, kw_only=True):

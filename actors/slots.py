@@ -229,7 +229,10 @@ class Waiter:
     """Somebody in the queue for a slot."""
 
     seat: str
+    came: int
+    """When what it wants the slot for began: its place in the line. Microseconds, here and below."""
     since: int
+    """When it asked."""
     granted: "asyncio.Future[LeasedSlot]"
     promised: bool = False
     """A slot is being prepared for it."""

@@ -110,8 +110,8 @@ class RoleSupervisor(AsyncioActor):
     async def on_receive(self, message: SupervisorMessage) -> object:
         """Handles one request; nothing slow is awaited here."""
         match message:
-            case TakeSlot(seat=seat, granted=granted):
-                await self._take(seat, granted)
+            case TakeSlot():
+                await self._take(message)
             case GiveBack(leased=leased, other_wallet=True):
                 await self._quarantine(leased)
             case GiveBack(leased=leased, clean=clean):
@@ -134,9 +134,11 @@ class RoleSupervisor(AsyncioActor):
 
     # -- leasing -------------------------------------------------------------------------------------------------
 
-    async def _take(self, seat: str, granted: "asyncio.Future[LeasedSlot]") -> None:
-        self._line.join(Waiter(seat=seat, since=self._clock.now(), granted=granted))
-        log.info("slot_asked", role=self._role.value, seat=seat, waiting=len(self._line))
+    async def _take(self, wish: TakeSlot) -> None:
+        now = self._clock.now()
+        came = now if wish.came is None else wish.came
+        self._line.join(Waiter(seat=wish.seat, came=came, since=now, granted=wish.granted))
+        log.info("slot_asked", role=self._role.value, seat=wish.seat, waiting=len(self._line))
         await self._serve()
 
     async def _serve(self) -> None:

@@ -218,6 +218,7 @@ class SimWallet:
         run, loop = self._login, asyncio.get_running_loop()
         # Not awaited bare: what the caller suffers is nothing to the process.
         carried_out = loop.create_task(self._carried_out(method, act, run), name=CALL_TASK)
+        carried_out.add_done_callback(_nobody_hears)
         try:
             async with asyncio.timeout(LIMITS_S.get(method, OTHERS_LIMIT_S)):
                 return await asyncio.shield(carried_out)
@@ -263,6 +264,12 @@ class SimWallet:
                 act()
         if fault in _KILLED:
             self.kill()
+
+
+def _nobody_hears(call: "asyncio.Task[object]") -> None:
+    """Takes note of how a call ended whose caller may have given it up."""
+    if not call.cancelled():
+        call.exception()
 
 
 def _status(stage: Stage) -> MultisigStatus:

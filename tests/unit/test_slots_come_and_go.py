@@ -54,9 +54,9 @@ class Ward:
         host = self.hosts[name] = FrailHost(SimWallet(chain=self.chain, folder=self.folder))
         return Slot(name=name, role=Role.BUYER, files=SimFiles(self.folder), host=host)
 
-    async def wish(self, seat: str) -> "asyncio.Future[LeasedSlot]":
+    async def wish(self, seat: str, *, came: int | None = None) -> "asyncio.Future[LeasedSlot]":
         granted: asyncio.Future[LeasedSlot] = asyncio.get_running_loop().create_future()
-        await self.supervisor.actor_ref.ask(TakeSlot(seat=seat, granted=granted), timeout_s=5)
+        await self.supervisor.actor_ref.ask(TakeSlot(seat=seat, granted=granted, came=came), timeout_s=5)
         return granted
 
     async def taken(self, seat: str) -> LeasedSlot:
@@ -214,6 +214,20 @@ async def test_who_came_first_is_served_first_also_when_its_slot_turns_out_to_be
         here.hosts[ill].broken = None
         async with asyncio.timeout(20):
             assert (await second).slot.name == ill
+
+
+async def test_whose_set_up_began_first_is_served_first_however_late_it_asks() -> None:
+    async with ward(1) as here:
+        leased = await here.taken("one/buyer")
+        late = await here.wish("late/buyer", came=20)
+        early = await here.wish("early/buyer", came=10)
+        here.give_back(leased)
+        async with asyncio.timeout(20):
+            served = await early
+        assert not late.done()
+        here.give_back(served)
+        async with asyncio.timeout(20):
+            await late
 
 
 async def test_a_seat_that_waits_for_its_own_slot_holds_nobody_up() -> None:
