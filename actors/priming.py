@@ -12,7 +12,7 @@ import structlog
 
 from actors.ports import DaemonDown, DaemonRpc, WalletFault, WalletRefused, WalletRpc
 from actors.processes import ProgramFailed
-from actors.slots import HeldFiles, Hold, PrimedWallet, Slot, SlotWanted
+from actors.slots import HeldFiles, Hold, PrimedWallet, Slot, SlotState, SlotWanted
 from domain.ids import Address
 from eventstore.api import LeaseRow, SealBroken, Vault
 from eventstore.primed import PrimedRow, PrimedRows
@@ -37,10 +37,16 @@ class Primer:
         self._rows, self._vault, self._daemon, self._at_once = rows, vault, daemon, at_once
         self._pause_s, self._not_before, self._busy = pause_s, 0.0, 0
         self._lines: list[Sized] = []
+        self._racks: list[Iterable[Slot]] = []
 
-    def heed(self, line: Sized) -> None:
-        """Primes nothing from now on while somebody stands in this line: a core that primes is missed elsewhere."""
+    def heed(self, line: Sized, slots: Iterable[Slot]) -> None:
+        """Primes nothing from now on while somebody stands in this line; sees who works in these slots."""
         self._lines.append(line)
+        self._racks.append(slots)
+
+    def at_work(self) -> bool:
+        """Says whether a seat of this node uses a slot: a core that primes is missed there."""
+        return any(slot.state is SlotState.LEASED for slots in self._racks for slot in slots)
 
     def begin(self) -> bool:
         """Counts one more slot as being primed, until `end`.

@@ -17,6 +17,8 @@ class SupervisorLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long an answer is waited for while nobody wants the slot: a late one tells it from a silent one."""
     prime_rest_s: float = 1
     """How long a slot that was given back is left free before it is primed: of many escrows the next asks at once."""
+    prime_rest_busy_s: float = 60
+    """How long, while seats of this node work in other slots: they need the cores now."""
     recheck_s: float = 5
     """How soon a slot that cannot be used is looked at again."""
     quarantine_s: float = 300

@@ -64,7 +64,7 @@ class RoleSupervisor(AsyncioActor):
         self._check = SlotCheck(primer, check_s=self._limits.check_s, patience_s=self._limits.patience_s)
         self._primer, self._primed = primer, frozenset[str]()
         if primer is not None:
-            primer.heed(self._line)
+            primer.heed(self._line, self._slots)
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._due, self._due_at = clock.call_later(0, self._remind), 0.0
@@ -355,8 +355,9 @@ class RoleSupervisor(AsyncioActor):
         try:
             rows, noted = await self._leases.held(), await primer.noted()
             self._primed = primed_slots(self._slots, rows, noted)
-            since = asyncio.get_running_loop().time() - self._limits.prime_rest_s
-            for slot in self._slots.at_rest(rows, since=since):
+            limits = self._limits
+            rest_s = limits.prime_rest_busy_s if primer.at_work() else limits.prime_rest_s
+            for slot in self._slots.at_rest(rows, since=asyncio.get_running_loop().time() - rest_s):
                 if slot.name in self._primed or not primer.begin():
                     continue
                 begun = False

@@ -232,7 +232,7 @@ async def test_who_stops_waiting_does_not_keep_slots_from_being_primed(here: War
 async def test_nothing_is_primed_while_somebody_waits_for_a_slot_of_any_role(here: Ward) -> None:
     await until_true(here.primed)
     line = ["somebody"]
-    here.primer.heed(line)
+    here.primer.heed(line, ())
     assert not here.primer.begin()
     line.clear()
     assert here.primer.begin()
@@ -249,6 +249,22 @@ async def test_a_slot_just_given_back_is_left_to_who_comes_next_and_primed_after
     here.give_back(leased)
     await until_true(lambda: here.host.begun == 2)
     assert asyncio.get_running_loop().time() >= given_back + QUICK.prime_rest_s
+
+
+async def test_a_slot_just_given_back_is_not_primed_while_seats_work_in_other_slots(here: Ward) -> None:
+    await until_true(here.primed)
+    other = Slot(name="v0", role=Role.VENDOR, files=here.slot.files, host=here.host, state=SlotState.LEASED)
+    here.primer.heed((), [other])
+    leased = await here.taken("first/buyer")
+    assert leased.primed is not None and await leased.primed.claim("first/buyer")
+    leased.primed = None
+    await leased.rpc.close_wallet()
+    here.give_back(leased)
+    await until_true(lambda: here.slot.state is SlotState.FREE)
+    await asyncio.sleep(QUICK.prime_rest_s + 5 * QUICK.recheck_s)
+    assert here.host.begun == 1
+    other.state = SlotState.FREE
+    await until_true(here.primed)
 
 
 async def test_who_lost_the_slot_cannot_claim_the_wallet_that_the_next_holder_opened(here: Ward) -> None:
