@@ -13,11 +13,17 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Processor seconds so far, and the memory that wallet processes hold now."""
 
     cpu_s: float
+    wallet_cpu_s: float
+    """Of these, those of wallet processes."""
     wallet_mib: float
 
     def since(self, before: "Usage") -> "Usage":
         """What was used after an earlier moment."""
-        return Usage(cpu_s=self.cpu_s - before.cpu_s, wallet_mib=self.wallet_mib)
+        return Usage(
+            cpu_s=self.cpu_s - before.cpu_s,
+            wallet_cpu_s=self.wallet_cpu_s - before.wallet_cpu_s,
+            wallet_mib=self.wallet_mib,
+        )
 
 
 def child_of(parent: int, *, running: str) -> int:
@@ -30,8 +36,11 @@ def usage_below(pid: int) -> Usage:
     """Adds up a process, its children, and those it has waited for."""
     children = _children(pid)
     wallets = [child for child in children if "monero-wallet-rpc" in _command(child)]
-    cpu_s = sum(_cpu_s(each, waited_for=each == pid) for each in (pid, *children))
-    return Usage(cpu_s=cpu_s, wallet_mib=sum(map(_resident_mib, wallets)))
+    return Usage(
+        cpu_s=sum(_cpu_s(each, waited_for=each == pid) for each in (pid, *children)),
+        wallet_cpu_s=sum(_cpu_s(each, waited_for=False) for each in wallets),
+        wallet_mib=sum(map(_resident_mib, wallets)),
+    )
 
 
 def _children(parent: int) -> list[int]:

@@ -49,6 +49,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     bare_s: float
     ours_s: float
     ours_cpu_s: float
+    """Of the service and its children; the database, which is none of them, not counted."""
+    ours_wallet_cpu_s: float
+    """Of these, in the wallet processes."""
     priming_cpu_s: float
     primed_within_s: float
     waited_s: float
@@ -110,6 +113,7 @@ class Bench:
             bare_s=bare_s,
             ours_s=ours_s,
             ours_cpu_s=after.since(working).cpu_s / escrows,
+            ours_wallet_cpu_s=after.since(working).wallet_cpu_s / escrows,
             priming_cpu_s=priming.cpu_s,
             primed_within_s=primed_within_s,
             waited_s=waited_s,
