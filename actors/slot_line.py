@@ -25,6 +25,10 @@ class SlotLine:
         # Who gave up still stands in it until the next one comes.
         return sum(not waiter.granted.done() for waiter in self._waiters)
 
+    def unbound(self) -> int:
+        """Counts those who take any slot; who waits for a particular one may do so for hours."""
+        return sum(not (waiter.bound or waiter.granted.done()) for waiter in self._waiters)
+
     def seats(self) -> frozenset[str]:
         """Names those who wait."""
         return frozenset(waiter.seat for waiter in self._waiters if not waiter.granted.done())

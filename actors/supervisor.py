@@ -64,7 +64,7 @@ class RoleSupervisor(AsyncioActor):
         self._check = SlotCheck(primer, check_s=self._limits.check_s, patience_s=self._limits.patience_s)
         self._primer, self._primed = primer, frozenset[str]()
         if primer is not None:
-            primer.heed(self._line)
+            primer.heed(self._line.unbound)
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._due, self._due_at = clock.call_later(0, self._remind), 0.0

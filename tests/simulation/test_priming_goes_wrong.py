@@ -232,11 +232,25 @@ async def test_who_stops_waiting_does_not_keep_slots_from_being_primed(here: War
 async def test_nothing_is_primed_while_somebody_waits_for_a_slot_of_any_role(here: Ward) -> None:
     await until_true(here.primed)
     line = ["somebody"]
-    here.primer.heed(line)
+    here.primer.heed(line.__len__)
     assert not here.primer.begin()
     line.clear()
     assert here.primer.begin()
     here.primer.end()
+
+
+async def test_who_waits_for_a_slot_that_may_never_come_back_does_not_keep_others_from_being_primed(here: Ward) -> None:
+    await until_true(here.primed)
+    leased = await here.taken("first/buyer")
+    assert leased.primed is not None and await leased.primed.claim("first/buyer")
+    leased.primed = None
+    await leased.rpc.close_wallet()
+    await here.leases.acquire("away", holder="other", seconds=60, detail="second/buyer")
+    bound = await here.wish("second/buyer")
+    here.give_back(leased)
+    await until_true(here.primed)
+    assert not bound.done()
+    bound.cancel()
 
 
 async def test_a_slot_just_given_back_is_left_to_who_comes_next_and_primed_after_a_while(here: Ward) -> None:
