@@ -196,7 +196,7 @@ class RoleSupervisor(AsyncioActor):
             rpc, primed = await self._check.usable(slot, hold, clean=clean, patient=waiter is None)
             if self._primer and wanted is not None and primed is None:
                 became = msgspec.structs.replace(became, ended=False)  # if that fails a wallet may be open
-                primed = await self._primer.prime(slot, hold, rpc, wanted=wanted)
+                primed = await self._check.primed(slot, hold, rpc, wanted=wanted)
             became = msgspec.structs.replace(became, rpc=rpc, primed=primed, ailment=None)
         except SlotUnusable as unusable:
             became = msgspec.structs.replace(became, ailment=unusable.ailment, ended=clean or unusable.ended)

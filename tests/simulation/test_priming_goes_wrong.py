@@ -9,7 +9,7 @@ from actors.ailments import Ailment
 from actors.clock import SystemClock
 from actors.ports import WalletFault, WalletRefused, WalletRpc, WalletUnknown
 from actors.priming import Primer
-from actors.simulation import SimChain, SimDaemon, SimFiles, SimFolder, SimWallet
+from actors.simulation import Fault, SimChain, SimDaemon, SimFiles, SimFolder, SimWallet
 from actors.slots import LeasedSlot, Slot, SlotState
 from actors.supervisor import GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
 from domain.roles import Role
@@ -40,6 +40,7 @@ class Maker(SimHost):
         self.go_on.set()
         self.shown, self.made = "", list[str]()
         self.stopped, self.ended = False, asyncio.Event()
+        self.clients = list[WalletRpc]()
 
     def silent(self) -> bool:
         return self.stopped
@@ -49,7 +50,9 @@ class Maker(SimHost):
         if not clean:
             self.stopped = False
             self.ended.set()
-        return await super().reach(fence=fence, clean=clean, before_call=before_call)
+        client = await super().reach(fence=fence, clean=clean, before_call=before_call)
+        self.clients.append(client)
+        return client
 
     def shows(self, name: str) -> None:
         self.shown = name
@@ -140,6 +143,19 @@ async def test_a_process_that_stands_still_while_its_slot_is_primed_is_ended_and
     leased = await here.taken("esc/buyer")
     here.give_back(leased)
     await until_true(here.primed)
+
+
+async def test_of_a_priming_that_fails_no_client_stays_open(here: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = list[SimWallet]()
+
+    async def aclose(client: SimWallet) -> None:
+        closed.append(client)
+
+    monkeypatch.setattr(SimWallet, "aclose", aclose)
+    here.wallet.faults.plan("create_wallet", Fault.LOST_BEFORE, times=3)
+    await until_true(here.primed)
+    assert here.host.begun == 4
+    assert [client for client in here.host.clients if client not in closed] == []
 
 
 async def test_a_primed_wallet_that_could_not_be_noted_is_not_left_open_unknown(here: Ward) -> None:
