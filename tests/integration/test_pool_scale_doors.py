@@ -15,7 +15,7 @@ from eventstore.opening import memory_store
 from service.auth import Right
 from service.given_slots import GivenSlot
 from service.pool_scaler import ScalingMetrics
-from service.pool_size import NoPool, PoolFile
+from service.pool_size import POOL_FILE, NoPool, PoolFile
 from service.scaling import ScalingLimits
 from service.slot_pool import SlotPool
 from tests.patience import PATIENCE_S
@@ -27,6 +27,11 @@ ADMIN = (Right.ADMIN,)
 LIMITS = ScalingLimits(look_s=0.05)
 QUICK = SupervisorLimits(recheck_s=0.05, renew_s=0.05, wait_s=0.02)
 WRONG = (0, -3, 1, 4, 12, 10**30)
+SPOILT = (
+    *(b"", b"\0" * 40, b"[]", b'{"slots_per_role": 1, "least": 1, "most": 1, "drained": ["\xff"]}'),
+    *(b'{"slots_per_role": -1, "least": 1, "most": 1}', b'{"slots_per_role": 1000000000, "least": 1, "most": 1}'),
+)
+"""Cut by a full disk or a power cut, of another program, or edited by hand."""
 MALFORMED: tuple[object, ...] = ("6", 6.0, 6.5, True, [6], {})
 
 
@@ -161,3 +166,32 @@ def test_a_world_begins_with_the_least_unless_nodes_live_on(tmp_path: Path) -> N
     anew = file.begin(least=1, most=3, keep=False)
     assert (anew.slots_per_role, anew.drained) == (1, ())
     assert len({each.change for each in (first, grown, kept, anew)}) == 4
+
+
+@pytest.mark.parametrize("content", SPOILT)
+def test_a_world_begins_anew_where_the_file_does_not_say_how_many_slots_there_are(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / POOL_FILE).write_bytes(content)
+    file = PoolFile(tmp_path)
+    with pytest.raises(NoPool):
+        file.read()
+    assert file.begin(least=1, most=3, keep=True).slots_per_role == 1
+
+
+async def test_where_the_file_is_gone_a_change_is_refused_and_slots_stay_as_they_are(tmp_path: Path) -> None:
+    async with scaled(tmp_path) as ([node], [world]):
+        await until_true(lambda: len(node.fleet.running) == 3)
+        (tmp_path / POOL_FILE).unlink()
+        asked: tuple[tuple[str, dict[str, object]], ...] = (
+            ("scale", {"slots": 6}),
+            ("scale", {}),
+            ("drain", {"slot": "buyer-0"}),
+        )
+        for path, body in asked:
+            status, answer = await world.ask("POST", f"/admin/pool/{path}", body, rights=ADMIN)
+            assert (status, answer["code"]) == (503, "pool_unknown")
+        assert len(node.fleet.running) == len(node.names()) == 3
+        PoolFile(tmp_path).begin(least=1, most=3, keep=False)
+        status, _ = await scale(world, 6)
+        assert status == HTTPStatus.OK
