@@ -6,17 +6,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 
+import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from actors.clock import SystemClock
 from actors.slots import Slot
 from actors.supervisor import SupervisorLimits
 from eventstore.opening import memory_store
 from service.auth import Right
+from service.commands import pool as commands
+from service.commands.serve import RUN_FILE, Running
 from service.given_slots import GivenSlot
 from service.pool_scaler import ScalingMetrics
 from service.pool_size import POOL_FILE, NoPool, PoolFile
 from service.scaling import ScalingLimits
+from service.settings import Settings
 from service.slot_pool import SlotPool
 from tests.patience import PATIENCE_S
 from tests.scaled_world import ScaledNode, SimFleet
@@ -195,3 +201,22 @@ async def test_where_the_file_is_gone_a_change_is_refused_and_slots_stay_as_they
         PoolFile(tmp_path).begin(least=1, most=3, keep=False)
         status, _ = await scale(world, 6)
         assert status == HTTPStatus.OK
+
+
+@pytest.mark.parametrize(
+    ("code", "answer"), [(200, b"<html>"), (404, b"<html>"), (200, b'{"status": "ok"}'), (502, b'"\xff"'), (200, b"")]
+)
+async def test_where_another_program_has_the_port_of_a_service_that_was_killed_the_command_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int, answer: bytes
+) -> None:
+    async def says(_: web.Request) -> web.Response:
+        return web.Response(status=code, body=answer)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", says)
+    async with TestServer(app) as other:
+        where = Running(api=f"http://127.0.0.1:{other.port}", metrics="", daemon="")
+        (tmp_path / RUN_FILE).write_bytes(msgspec.json.encode(where))
+        command = commands.scale(Settings(thirdkey_home=tmp_path), slots=6, node=None, as_json=False)
+        assert await command == 1
+    assert capsys.readouterr().err == f"another program answers at {where.api}\n"
