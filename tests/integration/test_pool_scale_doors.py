@@ -10,11 +10,13 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from cyclopts import CoercionError
 
 from actors.clock import SystemClock
 from actors.slots import Slot
 from actors.supervisor import SupervisorLimits
 from eventstore.opening import memory_store
+from service.__main__ import app
 from service.auth import Right
 from service.commands import pool as commands
 from service.commands.serve import RUN_FILE, Running
@@ -220,3 +222,10 @@ async def test_where_another_program_has_the_port_of_a_service_that_was_killed_t
         command = commands.scale(Settings(thirdkey_home=tmp_path), slots=6, node=None, as_json=False)
         assert await command == 1
     assert capsys.readouterr().err == f"another program answers at {where.api}\n"
+
+
+@pytest.mark.parametrize("slots", ["6.5", "6.0", "6e0", "0x6", "1_0", "six", "", " 6", "9" * 10])
+def test_a_number_on_the_command_line_that_is_not_whole_is_refused(slots: str) -> None:
+    arguments = ["pool", "scale", "--slots", slots]
+    with pytest.raises(CoercionError, match="expected a whole number"):
+        app.parse_args(arguments, exit_on_error=False, print_error=False)
