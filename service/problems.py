@@ -58,6 +58,7 @@ STATUS: Mapping[str, int] = {
     "retention_runs": 409,
     "seat_taken": 409,
     "secrets_shredded": 410,
+    "slots_busy": 503,
     "three_must_differ": 422,
     "unsettled": 409,
     "view_outdated": 409,

@@ -26,6 +26,7 @@ from service.pool_size import POOL_FILE, NoPool, PoolFile
 from service.scaling import ScalingLimits
 from service.settings import Settings
 from service.slot_pool import SlotPool
+from tests.given import AMOUNT, BUYER, VENDOR
 from tests.patience import PATIENCE_S
 from tests.scaled_world import ScaledNode, SimFleet
 from tests.sim_world import until_true
@@ -34,6 +35,7 @@ from tests.worlds import World, house_world
 ADMIN = (Right.ADMIN,)
 LIMITS = ScalingLimits(look_s=0.05)
 QUICK = SupervisorLimits(recheck_s=0.05, renew_s=0.05, wait_s=0.02)
+ORDER = {"order_id": "o-9", "buyer_id": BUYER, "vendor_id": VENDOR, "amount": AMOUNT}
 WRONG = (0, -3, 1, 4, 12, 10**30)
 SPOILT = (
     *(b"", b"\0" * 40, b"[]", b'{"slots_per_role": 1, "least": 1, "most": 1, "drained": ["\xff"]}'),
@@ -44,7 +46,9 @@ MALFORMED: tuple[object, ...] = ("6", 6.0, 6.5, True, [6], {})
 
 
 @asynccontextmanager
-async def scaled(home: Path, *, nodes: int = 1) -> AsyncIterator[tuple[list[ScaledNode], list[World]]]:
+async def scaled(
+    home: Path, *, nodes: int = 1, supervisor: SupervisorLimits = QUICK
+) -> AsyncIterator[tuple[list[ScaledNode], list[World]]]:
     """Nodes on one pool of three to nine processes, each with doors of its own."""
     fleet, leases = SimFleet(), memory_store(partitions=1).slot_leases
     PoolFile(home).begin(least=1, most=3, keep=False)
@@ -58,7 +62,7 @@ async def scaled(home: Path, *, nodes: int = 1) -> AsyncIterator[tuple[list[Scal
                 clock=SystemClock(),
                 limits=LIMITS,
                 node_id=f"n{number}",
-                supervisor=QUICK,
+                supervisor=supervisor,
             )
             made.append(await stack.enter_async_context(node.running()))
             pool = SlotPool(node.supervisors, make=_makes_none, scaler=node.scaler)
@@ -159,6 +163,24 @@ async def test_metrics_show_how_many_there_should_be_and_each_change(tmp_path: P
             ("rpc_pool_scalings_total", "up"): 2,
             ("rpc_pool_scalings_total", "down"): 1,
         }
+
+
+async def test_while_as_many_seats_wait_for_a_slot_as_may_no_escrow_is_created_and_the_same_key_may_try_again(
+    tmp_path: Path,
+) -> None:
+    async with scaled(tmp_path, supervisor=msgspec.structs.replace(QUICK, queue_max=1)) as ([node], [world]):
+        leased = await (await node.wish("esc_1/buyer"))
+        waiting = await node.wish("esc_2/buyer")
+        status, answer = await world.ask("POST", "/api/escrows", ORDER, key="k")
+        assert (status, answer["code"]) == (503, "slots_busy")
+        async with world.client.post(
+            "/api/escrows", json=ORDER, headers={"Authorization": f"Bearer {world.token(BUYER)}"}
+        ) as refused:
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+        node.give_back(leased)
+        node.give_back(await waiting)
+        status, _ = await world.ask("POST", "/api/escrows", ORDER, key="k")
+        assert status == HTTPStatus.CREATED
 
 
 def test_a_world_begins_with_the_least_unless_nodes_live_on(tmp_path: Path) -> None:
