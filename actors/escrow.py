@@ -184,13 +184,19 @@ class EscrowActor(AsyncioActor):
     async def _refuse(self, ask: Ask, refused: Refused) -> Answer | None:
         rejected = Rejected(code=refused.code, facts=refused.facts)
         if not ask.body_hash:
-            return rejected
+            return None if await self._overtaken() else rejected
         return await self._receipt_alone(ask, rejected)
 
     async def _nothing_happened(self, ask: Ask) -> Answer | None:
         if not ask.body_hash:
-            return self._accepted()
+            return None if await self._overtaken() else self._accepted()
         return await self._receipt_alone(ask, self._accepted())
+
+    async def _overtaken(self) -> bool:
+        """Reads what other nodes wrote, and says whether they did: where nothing is appended nothing else tells."""
+        before = self._version
+        await self._catch_up()
+        return self._version != before
 
     async def _receipt_alone(self, ask: Ask, answer: Answer) -> Answer | None:
         item = Append(

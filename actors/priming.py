@@ -5,7 +5,7 @@ Making a wallet is most of a set-up's processor time (RSA keys, 1 to 3.5 s), and
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import structlog
@@ -36,12 +36,12 @@ class Primer:
     def __init__(self, rows: PrimedRows, *, vault: Vault, daemon: DaemonRpc, at_once: int, pause_s: float) -> None:
         self._rows, self._vault, self._daemon, self._at_once = rows, vault, daemon, at_once
         self._pause_s, self._not_before, self._busy = pause_s, 0.0, 0
-        self._lines: list[Sized] = []
+        self._lines: list[Callable[[], int]] = []
         self._racks: list[Iterable[Slot]] = []
 
-    def heed(self, line: Sized, slots: Iterable[Slot]) -> None:
-        """Primes nothing from now on while somebody stands in this line; sees who works in these slots."""
-        self._lines.append(line)
+    def heed(self, waiting: Callable[[], int], slots: Iterable[Slot]) -> None:
+        """Primes nothing from now on while this counts anybody who waits; sees who works in these slots."""
+        self._lines.append(waiting)
         self._racks.append(slots)
 
     def at_work(self) -> bool:
@@ -51,11 +51,11 @@ class Primer:
     def begin(self) -> bool:
         """Counts one more slot as being primed, until `end`.
 
-        False while somebody waits for a slot of any role, when there are as many as may be at once, and for a while
+        False while somebody waits for any slot of a role, when there are as many as may be at once, and for a while
         after one came to nothing.
         """
         in_time = asyncio.get_running_loop().time() >= self._not_before
-        has_room = self._busy < self._at_once and in_time and not any(map(len, self._lines))
+        has_room = self._busy < self._at_once and in_time and not any(waiting() for waiting in self._lines)
         self._busy += has_room
         return has_room
 

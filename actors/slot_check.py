@@ -59,6 +59,15 @@ class SlotCheck:
         rpc = await self._reached(slot, hold, clean=False)
         return await self._answering(slot, rpc, patient=patient)
 
+    async def primed(self, slot: Slot, hold: Hold, rpc: WalletRpc, *, wanted: asyncio.Event) -> PrimedWallet | None:
+        """Primes a slot that was found usable; where that fails its client, which nobody gets then, is closed."""
+        assert self._primer is not None
+        try:
+            return await self._primer.prime(slot, hold, rpc, wanted=wanted)
+        except BaseException:
+            await self.close(rpc)
+            raise
+
     async def revive(self, slot: Slot, hold: Hold) -> None:
         """Ends a process that answers nothing, so that the call it holds up comes to an end; its user gives it back."""
         try:

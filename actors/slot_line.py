@@ -25,15 +25,24 @@ class SlotLine:
         # Who gave up still stands in it until the next one comes.
         return sum(not waiter.granted.done() for waiter in self._waiters)
 
+    @property
+    def full(self) -> bool:
+        """Whether nobody else may join it."""
+        return len(self) >= self._queue_max
+
+    def unbound(self) -> int:
+        """Counts those who take any slot; who waits for a particular one may do so for hours."""
+        return sum(not (waiter.bound or waiter.granted.done()) for waiter in self._waiters)
+
     def seats(self) -> frozenset[str]:
         """Names those who wait."""
         return frozenset(waiter.seat for waiter in self._waiters if not waiter.granted.done())
 
     def join(self, waiter: Waiter) -> None:
         """Puts somebody in the line; raises `NoSlot` when it is full."""
-        waiting = [each for each in self._waiters if not each.granted.done()]
-        if len(waiting) >= self._queue_max:
+        if self.full:
             raise NoSlot
+        waiting = (each for each in self._waiters if not each.granted.done())
         self._waiters = sorted((*waiting, waiter), key=lambda each: each.came)
 
     def leave(self, waiter: Waiter, *, now: int) -> float:

@@ -18,6 +18,8 @@ class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
     free: int
     busy: int
     waiting: int
+    full: bool = False
+    """Nobody else may wait."""
     primed: int = 0
     granted: int = 0
     """Slots given to somebody who waited, so far."""
@@ -54,6 +56,7 @@ def counts_of(slots: Iterable[Slot], line: SlotLine, *, primed: int) -> SlotCoun
         free=states[SlotState.FREE],
         busy=states[SlotState.LEASED],
         waiting=len(line),
+        full=line.full,
         primed=primed,
         granted=line.granted,
         waited_s=line.waited_s,

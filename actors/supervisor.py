@@ -64,7 +64,7 @@ class RoleSupervisor(AsyncioActor):
         self._check = SlotCheck(primer, check_s=self._limits.check_s, patience_s=self._limits.patience_s)
         self._primer, self._primed = primer, frozenset[str]()
         if primer is not None:
-            primer.heed(self._line, self._slots)
+            primer.heed(self._line.unbound, self._slots)
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._due, self._due_at = clock.call_later(0, self._remind), 0.0
@@ -196,7 +196,7 @@ class RoleSupervisor(AsyncioActor):
             rpc, primed = await self._check.usable(slot, hold, clean=clean, patient=waiter is None)
             if self._primer and wanted is not None and primed is None:
                 became = msgspec.structs.replace(became, ended=False)  # if that fails a wallet may be open
-                primed = await self._primer.prime(slot, hold, rpc, wanted=wanted)
+                primed = await self._check.primed(slot, hold, rpc, wanted=wanted)
             became = msgspec.structs.replace(became, rpc=rpc, primed=primed, ailment=None)
         except SlotUnusable as unusable:
             became = msgspec.structs.replace(became, ailment=unusable.ailment, ended=clean or unusable.ended)

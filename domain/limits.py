@@ -13,8 +13,9 @@ import msgspec
 from domain.ids import EscrowId, Micros, OrderId, UserId, WalletId
 from domain.money import Atomic
 from domain.refusals import Refused
-from domain.roles import Role
+from domain.roles import Role, SeatKind
 from domain.states import TERMINAL, Escrow, money_of
+from domain.terms import Terms
 
 MICROS = 1_000_000
 CLAIM_UNUSED_S = 3_600
@@ -237,6 +238,11 @@ def decide_maintenance(state: Maintenance, command: SetMaintenance) -> Decision:
 def refused_by_maintenance(state: Maintenance) -> Refused | None:
     """Refuses a new escrow during maintenance, with its reason."""
     return Refused("maintenance", {"reason": state.reason}) if state.enabled else None
+
+
+def refused_by_full_line(terms: Terms, *, full: bool) -> Refused | None:
+    """Refuses a new escrow with hosted seats while no more of them may wait for a wallet slot."""
+    return Refused("slots_busy") if full and SeatKind.POOL in terms.seats.values() else None
 
 
 # -- folds ---------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ SENTENCES: dict[str, str] = {
     "retention_runs": "The secrets of this escrow are kept for a while yet.",
     "seat_taken": "This seat is already taken.",
     "secrets_shredded": "The secrets of this escrow were shredded: nothing more is possible with it.",
+    "slots_busy": "As many seats wait for a wallet slot as may; try again shortly.",
     "three_must_differ": "Buyer, vendor and arbiter must be three different people.",
     "unsettled": "Something of this escrow still waits for somebody: it is settled first.",
     "view_outdated": "The escrow has moved since the chain was looked at.",

@@ -4,11 +4,12 @@ import asyncio
 import os
 import re
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, Token
 from rich.console import Console
 
 from service.settings import Settings, SettingsWrong, load_settings
@@ -38,6 +39,13 @@ def _node_name(_: type, value: str | None) -> None:
 def _some(_: type, value: int | None) -> None:
     if value is not None and value < 1:
         raise ValueError("expected at least 1")
+
+
+def _whole(_: type, tokens: Sequence[Token]) -> int:
+    # By itself `6.5` is taken for 6.
+    if not re.fullmatch(r"-?[0-9]{1,9}", tokens[0].value):
+        raise ValueError("expected a whole number")
+    return int(tokens[0].value)
 
 
 @app.command
@@ -259,7 +267,7 @@ def pool_reload(*, node: Annotated[str | None, Parameter(validator=_node_name)] 
 @pool_app.command(name="scale")
 def pool_scale(
     *,
-    slots: int | None = None,
+    slots: Annotated[int | None, Parameter(converter=_whole)] = None,
     node: Annotated[str | None, Parameter(validator=_node_name)] = None,
     json: bool = False,
 ) -> int:

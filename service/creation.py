@@ -26,7 +26,7 @@ from service.claims import Claim, Claims, Limit, event_of
 from service.house import House
 from service.settings import Arbiter
 
-NOT_KEPT = frozenset({"limit_concurrency", "maintenance"})
+NOT_KEPT = frozenset({"limit_concurrency", "maintenance", "slots_busy"})
 """Refusals that are over by themselves: the same key may try again."""
 
 
@@ -86,6 +86,10 @@ class Creator:
         """Says why the escrow could not be created as things stand, without claiming or recording anything."""
         maintenance = limits.maintenance_of(map(event_of, await self._claims.read(limits.MAINTENANCE_STREAM)))
         refused = limits.refused_by_maintenance(maintenance)
+        if refused is not None:
+            return refused
+        pool = self._house.pool
+        refused = limits.refused_by_full_line(creation.terms, full=pool is not None and pool.full())
         if refused is not None:
             return refused
         decided = decide(None, creation.command)

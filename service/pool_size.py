@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -13,6 +14,8 @@ from service.whole_files import FILE_MODE, write_whole
 
 POOL_FILE = "pool.json"
 POOL_LOCK = "pool.lock"
+PER_ROLE_MAX = 1_000
+Count = Annotated[int, msgspec.Meta(ge=0, le=PER_ROLE_MAX)]
 
 
 class NoPool(Exception):
@@ -22,9 +25,9 @@ class NoPool(Exception):
 class PoolSize(msgspec.Struct, frozen=True, kw_only=True):
     """How many slots each role has and may have."""
 
-    slots_per_role: int
-    least: int
-    most: int
+    slots_per_role: Count
+    least: Count
+    most: Count
     drained: tuple[str, ...] = ()
     """Slots among them that an operator took out."""
     change: int = 0
@@ -46,7 +49,7 @@ class PoolFile:
         """Reads the file; raises `NoPool`."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=PoolSize)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
             raise NoPool(f"{self._path} does not say how many slots there are: is a world running?") from None
 
     def begin(self, *, least: int, most: int, keep: bool) -> PoolSize:

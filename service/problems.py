@@ -15,6 +15,7 @@ from eventstore.api import LogBusy, LogUnavailable, Shredded
 from schemas.codec import UnknownEvent
 from schemas.problems import CONTENT_TYPE, Problem
 from service.auth import TokenRefused
+from service.pool_size import NoPool
 
 STATUS: Mapping[str, int] = {
     # refusals of the domain
@@ -57,6 +58,7 @@ STATUS: Mapping[str, int] = {
     "retention_runs": 409,
     "seat_taken": 409,
     "secrets_shredded": 410,
+    "slots_busy": 503,
     "three_must_differ": 422,
     "unsettled": 409,
     "view_outdated": 409,
@@ -88,6 +90,7 @@ STATUS: Mapping[str, int] = {
     "not_found": 404,
     "order_repeated": 422,
     "pool_size_invalid": 422,
+    "pool_unknown": 503,
     "request_invalid": 400,
     "right_missing": 403,
     "rpc_config_wrong": 422,
@@ -129,6 +132,7 @@ DOOR_SENTENCES: Mapping[str, str] = {
     "not_found": "There is nothing at this address.",
     "order_repeated": "This order stands in the batch before; the first one counts.",
     "pool_size_invalid": "There cannot be so many wallet processes here; nothing was changed.",
+    "pool_unknown": "The data folder does not say how many wallet processes there are: start its world again.",
     "request_invalid": "The request is not one this service understands.",
     "right_missing": "The token does not carry the right to do this.",
     "rpc_config_wrong": "The configured wallet processes cannot be used; nothing was changed.",
@@ -176,6 +180,8 @@ def problem_of(error: BaseException) -> Problem:
             return problem("event_unknown")
         case Parked() | ImpossibleHistory():
             return problem("escrow_stopped")
+        case NoPool():
+            return problem("pool_unknown")
         case LogUnavailable() | AskTimeout() | ActorStopped():
             return problem("unavailable")
         case web.HTTPException():

@@ -145,8 +145,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def slots_per_role_max(self) -> int:
-        """Slots of a role at most: within `pool_max`, and never fewer than the least."""
-        return max(self.pool_max // len(THREE), self.slots_per_role_min)
+        """Slots of a role at most: within `pool_max`."""
+        return self.pool_max // len(THREE)
 
     @property
     def slots_given(self) -> bool:
@@ -328,8 +328,8 @@ def _contradictions(settings: Settings, environ: Mapping[str, str]) -> Iterator[
     if settings.monero_network == "mainnet" and not environ.get("ARBITER_USER_ID", "").strip():
         yield "ARBITER_USER_ID: expected on mainnet"
     yield from _slot_contradictions(settings)
-    if settings.pool_min > settings.pool_max:
-        yield "POOL_MIN: expected at most POOL_MAX"
+    if settings.slots_per_role_min > settings.slots_per_role_max:
+        yield "POOL_MIN: expected at most POOL_MAX, and a multiple of three from the one to the other"
     if settings.figures.funding_remind_s > settings.figures.funding_s:
         yield "FUNDING_REMIND_S: expected at most FUNDING_S"
     if environ.get("FEE_SETTLEMENT", "single").strip() not in ("", "single"):

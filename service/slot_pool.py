@@ -52,6 +52,10 @@ class SlotPool:
         """Describes every slot, by role."""
         return tuple(status for supervisor in self._supervisors.values() for status in supervisor.status())
 
+    def full(self) -> bool:
+        """Whether as many seats of a role wait here for a slot as may."""
+        return any(supervisor.counts().full for supervisor in self._supervisors.values())
+
     async def drain(self, name: str) -> bool:
         """Lets a slot finish its lease and leave; False when there is none of that name.
 

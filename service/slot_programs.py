@@ -136,8 +136,8 @@ class SlotPrograms:
                     self._home.rmdir()
 
     async def stop(self) -> None:
-        """Ends whatever runs for this slot, which saves an open wallet."""
-        await asyncio.gather(*(process.stop() for _, process in self._running()))
+        """Ends whatever runs for this slot, which saves an open wallet; also what a node that died made one with."""
+        await asyncio.gather(self._end_maker(), *(process.stop() for _, process in self._running()))
 
     def _present(self) -> tuple[_Turn, Process] | None:
         return max(self._running(), key=lambda each: each[0], default=None)

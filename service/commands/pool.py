@@ -90,17 +90,20 @@ async def _asked(settings: Settings, node: str | None, method: str, path: str, b
             read, status = await answer.read(), answer.status
     except (aiohttp.ClientError, OSError, TimeoutError) as broken:
         raise NotAnswered(f"the service does not answer ({type(broken).__name__})") from None
-    if status != HTTPStatus.OK:
+    try:
+        if status == HTTPStatus.OK:
+            return msgspec.json.decode(read, type=kind)
         problem = msgspec.json.decode(read, type=Problem)
-        raise NotAnswered(problem.detail or problem.title)
-    return msgspec.json.decode(read, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # left over by a killed service, its port is another's now
+        raise NotAnswered(f"another program answers at {_api(settings, node)}") from None
+    raise NotAnswered(problem.detail or problem.title)
 
 
 def _api(settings: Settings, node: str | None) -> str:
     file = node_home(settings.thirdkey_home, node) / RUN_FILE
     try:
         return msgspec.json.decode(file.read_bytes(), type=Running).api
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         raise NotAnswered(f"no service runs in {file.parent}") from None
 
 

@@ -12,10 +12,10 @@ from actors.escrow import LostLease
 from actors.given_slot import GivenHost
 from actors.jsonrpc import Access
 from actors.ports import WalletFault
-from actors.processes import ProcessKeeper
+from actors.processes import ProcessKeeper, Program
 from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
 from actors.slots import SlotHost
-from service.slot_programs import SlotFolders, SlotPrograms
+from service.slot_programs import MAKER, SlotFolders, SlotPrograms
 from tests.wallet_fixtures import REAL, fault_of_call
 from tests.wallet_server import served
 
@@ -116,6 +116,17 @@ async def test_a_slot_that_is_no_more_is_ended_up_to_its_lease_and_a_later_holde
         assert not process.alive and host.silent()
         assert list((tmp_path / "run").iterdir()) == []
         await own_programs(tmp_path).end(4)  # what is gone already is no mistake
+
+
+async def test_a_slot_that_is_stopped_leaves_no_maker_of_wallets_and_no_password_of_a_node_that_died(
+    tmp_path: Path,
+) -> None:
+    host, secret = own_programs(tmp_path), tmp_path / "run" / "buyer-0" / MAKER / "password"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("pw")
+    left = await ProcessKeeper(tmp_path / "run").start(Program(name="make-buyer-0", argv=("sleep", "600"), heard=False))
+    await host.stop()
+    assert not left.alive and not secret.exists()
 
 
 async def test_a_call_that_was_never_sent_because_the_lease_was_lost_makes_no_slot_rest() -> None:

@@ -9,7 +9,7 @@ from actors.ailments import Ailment
 from actors.clock import SystemClock
 from actors.ports import WalletFault, WalletRefused, WalletRpc, WalletUnknown
 from actors.priming import Primer
-from actors.simulation import SimChain, SimDaemon, SimFiles, SimFolder, SimWallet
+from actors.simulation import Fault, SimChain, SimDaemon, SimFiles, SimFolder, SimWallet
 from actors.slots import LeasedSlot, Slot, SlotState
 from actors.supervisor import GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
 from domain.roles import Role
@@ -40,6 +40,7 @@ class Maker(SimHost):
         self.go_on.set()
         self.shown, self.made = "", list[str]()
         self.stopped, self.ended = False, asyncio.Event()
+        self.clients = list[WalletRpc]()
 
     def silent(self) -> bool:
         return self.stopped
@@ -49,7 +50,9 @@ class Maker(SimHost):
         if not clean:
             self.stopped = False
             self.ended.set()
-        return await super().reach(fence=fence, clean=clean, before_call=before_call)
+        client = await super().reach(fence=fence, clean=clean, before_call=before_call)
+        self.clients.append(client)
+        return client
 
     def shows(self, name: str) -> None:
         self.shown = name
@@ -142,6 +145,19 @@ async def test_a_process_that_stands_still_while_its_slot_is_primed_is_ended_and
     await until_true(here.primed)
 
 
+async def test_of_a_priming_that_fails_no_client_stays_open(here: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = list[SimWallet]()
+
+    async def aclose(client: SimWallet) -> None:
+        closed.append(client)
+
+    monkeypatch.setattr(SimWallet, "aclose", aclose)
+    here.wallet.faults.plan("create_wallet", Fault.LOST_BEFORE, times=3)
+    await until_true(here.primed)
+    assert here.host.begun == 4
+    assert [client for client in here.host.clients if client not in closed] == []
+
+
 async def test_a_primed_wallet_that_could_not_be_noted_is_not_left_open_unknown(here: Ward) -> None:
     here.slot.given = True  # of one that is not ours a wallet nobody knows of is never closed
     here.rows.forgets = True
@@ -232,11 +248,25 @@ async def test_who_stops_waiting_does_not_keep_slots_from_being_primed(here: War
 async def test_nothing_is_primed_while_somebody_waits_for_a_slot_of_any_role(here: Ward) -> None:
     await until_true(here.primed)
     line = ["somebody"]
-    here.primer.heed(line, ())
+    here.primer.heed(line.__len__, ())
     assert not here.primer.begin()
     line.clear()
     assert here.primer.begin()
     here.primer.end()
+
+
+async def test_who_waits_for_a_slot_that_may_never_come_back_does_not_keep_others_from_being_primed(here: Ward) -> None:
+    await until_true(here.primed)
+    leased = await here.taken("first/buyer")
+    assert leased.primed is not None and await leased.primed.claim("first/buyer")
+    leased.primed = None
+    await leased.rpc.close_wallet()
+    await here.leases.acquire("away", holder="other", seconds=60, detail="second/buyer")
+    bound = await here.wish("second/buyer")
+    here.give_back(leased)
+    await until_true(here.primed)
+    assert not bound.done()
+    bound.cancel()
 
 
 async def test_a_slot_just_given_back_is_left_to_who_comes_next_and_primed_after_a_while(here: Ward) -> None:
@@ -254,7 +284,7 @@ async def test_a_slot_just_given_back_is_left_to_who_comes_next_and_primed_after
 async def test_a_slot_just_given_back_is_not_primed_while_seats_work_in_other_slots(here: Ward) -> None:
     await until_true(here.primed)
     other = Slot(name="v0", role=Role.VENDOR, files=here.slot.files, host=here.host, state=SlotState.LEASED)
-    here.primer.heed((), [other])
+    here.primer.heed(lambda: 0, [other])
     leased = await here.taken("first/buyer")
     assert leased.primed is not None and await leased.primed.claim("first/buyer")
     leased.primed = None

@@ -65,6 +65,19 @@ def test_all_mistakes_are_listed_at_once_and_no_value_is_repeated() -> None:
     assert "hunter2" not in str(wrong.value)
 
 
+@pytest.mark.parametrize(("least", "most", "slots"), [("3", "3", (1, 1)), ("4", "6", (2, 2)), ("5", "11", (2, 3))])
+def test_wallet_processes_come_in_threes_within_their_bounds(least: str, most: str, slots: tuple[int, int]) -> None:
+    settings = load_settings({"POOL_MIN": least, "POOL_MAX": most})
+    assert (settings.slots_per_role_min, settings.slots_per_role_max) == slots
+
+
+@pytest.mark.parametrize(("least", "most"), [("6", "5"), ("4", "5"), ("31", "32"), ("7", "3")])
+def test_bounds_between_which_no_multiple_of_three_lies_are_refused(least: str, most: str) -> None:
+    with pytest.raises(SettingsWrong) as wrong:
+        load_settings({"POOL_MIN": least, "POOL_MAX": most})
+    assert [mistake.partition(":")[0] for mistake in wrong.value.mistakes] == ["POOL_MIN"]
+
+
 @pytest.mark.parametrize(
     ("text", "ppm"), [("0.02", 20_000), ("0", 0), ("1", 1_000_000), ("0.000001", 1), ("0.1", 100_000)]
 )
