@@ -111,6 +111,8 @@ class Slot:
     """Why it could not be used when it was last looked at."""
     since: int = 0
     """Since when it has been as it is shown, in microseconds since the Unix epoch."""
+    offered: bool = False
+    """Whether the log says that it is free."""
     turn: int = 0
     """Its place in the round: the higher, the later it was leased."""
     used_until: float = -math.inf

@@ -163,6 +163,9 @@ class RoleSupervisor(AsyncioActor):
         """Takes a slot's lease and has it prepared; False when another has it."""
         seat, before, ailment = waiter.seat if waiter else "", slot.state, slot.ailment
         self._become(slot, SlotState.PREPARING, ailment)
+        if waiter:
+            slot.offered = False
+            log.info("slot_taken", slot=slot.name, role=self._role.value, seat=seat)
         try:
             since = asyncio.get_running_loop().time()
             lease = await self._leases.acquire(
@@ -183,7 +186,6 @@ class RoleSupervisor(AsyncioActor):
         if waiter:
             self._turn += 1
             waiter.promised, slot.turn = True, self._turn
-            log.info("slot_taken", slot=slot.name, role=self._role.value, seat=seat)
         clean = lease.fence == (row.fence if row else 0) + 1 and (row is None or row.released)
         slot.wanted = asyncio.Event() if prime else None
         self._background(self._prepare(slot, slot.hold, clean=clean, waiter=waiter))
@@ -266,7 +268,8 @@ class RoleSupervisor(AsyncioActor):
         await self._hand_in(slot, hold)
         if slot.hold is hold:
             now = asyncio.get_running_loop().time()
-            if hold.seat or not slot.looked_at:  # not after each look at it
+            if not slot.offered:  # not after each look at it
+                slot.offered = True
                 log.info("slot_free", slot=slot.name, role=self._role.value)
             if hold.seat:
                 slot.used_until = now
@@ -303,6 +306,7 @@ class RoleSupervisor(AsyncioActor):
         before = slot.ailment
         slot.become(state, at=self._clock.now(), ailment=ailment)
         if ailment is not None and ailment is not before:
+            slot.offered = False
             log.warning("slot_unusable", slot=slot.name, reason=ailment.value)
         elif ailment is None and before is not None:
             log.info("slot_usable_again", slot=slot.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-FREED, GONE = ("slot_free", "slot_usable_again"), ("slot_taken", "slot_unusable", "slot_lease_lost", "slot_left")
+FREED, GONE = ("slot_free",), ("slot_taken", "slot_unusable", "slot_lease_lost", "slot_left")
 
 
 class Waits(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,7 +42,7 @@ def test_a_slot_that_cannot_be_used_is_not_free():
             line(0, "slot_free", slot="buyer-0"),
             line(1, "slot_unusable", slot="buyer-0", role=None, reason="silent"),
             line(2, "slot_asked", seat="esc_a/buyer"),
-            line(8, "slot_usable_again", slot="buyer-0", role=None),
+            line(8, "slot_free", slot="buyer-0"),
             line(9, "slot_taken", slot="buyer-0", seat="esc_a/buyer"),
         ]
     )
