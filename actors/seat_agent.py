@@ -17,13 +17,13 @@ from actors.sealed import WalletSecrets
 from actors.seat import OpenWallet, OtherWallet, Seat, TurnBroken
 from actors.setup_turns import open_for_setup, take_setup_turn
 from actors.signing_turns import take_signing_turn
+from actors.slot_messages import GiveBack, TakeSlot
 from actors.slots import LeasedSlot
-from actors.supervisor import GiveBack, TakeSlot
 from domain import commands as c
 from domain.ids import Address, WalletId
 from domain.states import Escrow, SettingUp, money_of
 from domain.steps import Step
-from domain.turns import Turn, turn_of
+from domain.turns import Turn, turn_of, wanted_since
 from eventstore.api import OutcomeUnknown
 
 log = structlog.get_logger(__name__)
@@ -97,7 +97,11 @@ class SeatAgent:
     async def _lease(self) -> LeasedSlot:
         granted: asyncio.Future[LeasedSlot] = asyncio.get_running_loop().create_future()
         try:
-            wish = TakeSlot(seat=self._seat.fence.seat, granted=granted, came=await self._came())
+            wish = TakeSlot(
+                seat=self._seat.fence.seat,
+                granted=granted,
+                came=wanted_since(await self._seat.state(), self._seat.role),
+            )
             await self._supervisor.ask(wish, timeout_s=self._limits.ask_s)
             async with asyncio.timeout(self._limits.slot_wait_s):
                 return await granted
@@ -107,14 +111,6 @@ class SeatAgent:
                 self._supervisor.tell(GiveBack(leased=granted.result(), clean=True))
             granted.cancel()
             raise
-
-    async def _came(self) -> int | None:
-        """Since when a slot is wanted: for all seats of a set-up since it began, else since the turn was open."""
-        state = await self._seat.state()
-        if isinstance(state, SettingUp):
-            return state.setup.started_at
-        turn = turn_of(state, self._seat.role)
-        return turn.since if turn else None
 
     async def _take_turns(self, leased: LeasedSlot) -> None:
         try:

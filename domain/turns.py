@@ -89,6 +89,18 @@ def in_line(state: Escrow, turn: Turn) -> bool:
     return all(seat in state.core.seats for seat in THREE[: THREE.index(turn.role)])
 
 
+def wanted_since(state: Escrow, role: Role) -> Micros | None:
+    """Returns since when a hosted seat wants a slot, which is its place in the line; None when it wants none.
+
+    All seats of a set-up want theirs since it began: in the order in which they ask, seats of different set-ups would
+    each keep a slot and wait for one of another role.
+    """
+    if isinstance(state, SettingUp):
+        return state.setup.started_at
+    turn = turn_of(state, role)
+    return turn.since if turn else None
+
+
 def _all_turns(state: Escrow) -> Iterator[Turn]:
     match state:
         case Pending():
