@@ -12,7 +12,7 @@ from domain.roles import Role
 
 
 class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures for the metrics, and for deciding how many slots there should be."""
+    """Figures for the metrics."""
 
     total: int
     free: int
@@ -27,8 +27,6 @@ class SlotCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that they waited, so far."""
     unusable: Mapping[Ailment, int] = {}
     """Slots that cannot be used, by what is wrong with them."""
-    seats: frozenset[str] = frozenset()
-    """Who waits: nothing that a metric may show."""
 
 
 class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +59,6 @@ def counts_of(slots: Iterable[Slot], line: SlotLine, *, primed: int) -> SlotCoun
         granted=line.granted,
         waited_s=line.waited_s,
         unusable=dict(ailing),
-        seats=line.seats(),
     )
 
 

@@ -23,10 +23,6 @@ from eventstore.api import LeaseRow, Leases, LogUnavailable
 
 log = structlog.get_logger(__name__)
 
-
-__all__ = ["AddSlot", "DrainSlot", "GiveBack", "RoleSupervisor", "SupervisorLimits", "TakeSlot"]
-
-
 SupervisorMessage = TakeSlot | GiveBack | AddSlot | DrainSlot | Reached | Look | Tick
 
 
@@ -72,6 +68,10 @@ class RoleSupervisor(AsyncioActor):
     def counts(self) -> SlotCounts:
         """What the metrics show."""
         return counts_of(self._slots, self._line, primed=len(self._primed))
+
+    def waiting(self) -> frozenset[str]:
+        """Names the seats of this node that wait for a slot."""
+        return self._line.seats()
 
     def status(self) -> tuple[SlotStatus, ...]:
         """What an operator sees of each slot."""

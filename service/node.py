@@ -15,9 +15,10 @@ from actors.priming import Primer
 from actors.runtime import AsyncioRef
 from actors.seat_agent import AgentLimits, StepObserver
 from actors.shredder import KeyShredder
+from actors.slot_messages import SupervisorLimits
 from actors.slot_status import SlotCounts
 from actors.slots import Slot
-from actors.supervisor import RoleSupervisor, SupervisorLimits
+from actors.supervisor import RoleSupervisor
 from actors.timekeeper import Timekeeper
 from actors.turn_finder import FinderLimits, TurnFinder
 from actors.wallet_register import WalletRegister

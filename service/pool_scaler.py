@@ -11,8 +11,9 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from actors.slot_messages import AddSlot, DrainSlot
 from actors.slots import Slot
-from actors.supervisor import AddSlot, DrainSlot, RoleSupervisor
+from actors.supervisor import RoleSupervisor
 from domain.roles import THREE, Role
 from eventstore.api import LeaseRow, Leases
 from service.own_slots import is_own
@@ -74,7 +75,7 @@ class PoolUse:
 def _use(supervisor: RoleSupervisor, rows: Mapping[str, LeaseRow]) -> RoleUse:
     status = supervisor.status()
     in_use = (rows[slot.name] for slot in status if slot.name in rows)
-    seats = {row.detail for row in in_use if row.detail and not row.released} | supervisor.counts().seats
+    seats = {row.detail for row in in_use if row.detail and not row.released} | supervisor.waiting()
     return RoleUse(len(seats), sum(slot.state != "draining" for slot in status))
 
 

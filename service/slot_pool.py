@@ -7,9 +7,10 @@ import msgspec
 import structlog
 
 from actors.given_slot import GivenHost
+from actors.slot_messages import AddSlot, DrainSlot
 from actors.slot_status import SlotStatus
 from actors.slots import Slot
-from actors.supervisor import AddSlot, DrainSlot, RoleSupervisor
+from actors.supervisor import RoleSupervisor
 from domain.roles import Role
 from service.given_slots import GivenSlot
 from service.pool_scaler import GivenAdviser, OwnScaler, Scaled

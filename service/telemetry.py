@@ -174,6 +174,7 @@ class _Slots(Collector):
         self._slots = slots
 
     def collect(self) -> Iterator[Metric]:
+        """Yields the counts of all roles together, then those that an operator needs of each."""
         by_role = self._slots()
         counts = list(by_role.values())
         yield GaugeMetricFamily("rpc_pool_total_slots", "Slots there are.", value=sum(each.total for each in counts))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from actors.ports import Clock, WalletRpc
 from actors.simulation import Fault, SimChain, SimFiles, SimFolder, SimWallet
+from actors.slot_messages import GiveBack, SupervisorLimits, TakeSlot
 from actors.slots import LeasedSlot, Slot
-from actors.supervisor import GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
+from actors.supervisor import RoleSupervisor
 from domain.roles import THREE, Role
 from eventstore.api import Leases
 from service.own_slots import role_of

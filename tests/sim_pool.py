@@ -15,8 +15,8 @@ from actors.escrow import LostLease
 from actors.mail import AskTimeout
 from actors.ports import Clock, WalletRpc
 from actors.simulation import Faults, SimChain, SimDaemon, SimFiles, SimFolder, SimWallet, SimWatch
+from actors.slot_messages import AddSlot, DrainSlot
 from actors.slots import Slot, SlotWanted
-from actors.supervisor import AddSlot, DrainSlot
 from domain.roles import THREE, Role
 from eventstore.memory import MemoryTables
 from eventstore.opening import memory_store

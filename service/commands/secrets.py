@@ -52,6 +52,7 @@ async def shred(settings: Settings, escrow_id: str) -> int:
     """Shreds an escrow's secrets and returns 0, or says why not and returns 1."""
 
     async def work(store: Store) -> int:
+        """Brings the command to the escrow and says what it answered."""
         async with _desk(store) as desk:
             command = c.ShredKey(
                 at=Micros(SystemClock().now()), by=OPERATOR, retention_days=settings.secrets_retention_days

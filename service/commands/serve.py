@@ -16,8 +16,8 @@ from actors.clock import SystemClock
 from actors.daemon_rpc import HttpDaemon
 from actors.processes import ProgramFailed
 from actors.scan.follower import ScannerWatch
+from actors.slot_messages import SupervisorLimits
 from actors.slots import Slot
-from actors.supervisor import SupervisorLimits
 from actors.turn_finder import FinderLimits
 from domain.ids import UserId
 from eventstore.api import LogUnavailable, SealBroken

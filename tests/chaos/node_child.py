@@ -9,7 +9,7 @@ import msgspec
 
 from actors.clock import SystemClock
 from actors.seat_agent import AgentLimits
-from actors.supervisor import SupervisorLimits
+from actors.slot_messages import SupervisorLimits
 from actors.turn_finder import FinderLimits
 from domain.money import Atomic
 from domain.terms import Policy

@@ -15,8 +15,9 @@ from actors.ports import WalletRefused, WalletUnknown
 from actors.sealed import WalletSecrets
 from actors.seat import OpenWallet, OtherWallet
 from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
+from actors.slot_messages import GiveBack, SupervisorLimits, TakeSlot
 from actors.slots import LeasedSlot, Slot
-from actors.supervisor import GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
+from actors.supervisor import RoleSupervisor
 from domain.roles import Role
 from eventstore.memory import MemoryTables
 from eventstore.opening import memory_store

@@ -9,8 +9,9 @@ from pathlib import Path
 from actors.clock import SystemClock
 from actors.given_slot import GivenHost
 from actors.simulation import SimChain, SimFolder, SimWallet
+from actors.slot_messages import SupervisorLimits, TakeSlot
 from actors.slots import LeasedSlot, Slot
-from actors.supervisor import RoleSupervisor, SupervisorLimits, TakeSlot
+from actors.supervisor import RoleSupervisor
 from domain.roles import THREE, Role
 from eventstore.opening import memory_store
 from service.auth import Right

@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestServer
 from cyclopts import CoercionError
 
 from actors.clock import SystemClock
+from actors.slot_messages import SupervisorLimits
 from actors.slots import Slot
-from actors.supervisor import SupervisorLimits
 from eventstore.opening import memory_store
 from service.__main__ import app
 from service.auth import Right

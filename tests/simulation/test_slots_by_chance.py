@@ -6,8 +6,8 @@ import random
 import pytest
 
 from actors.ailments import Ailment, SlotUnusable
+from actors.slot_messages import AddSlot
 from actors.slots import LeasedSlot
-from actors.supervisor import AddSlot
 from tests.sim_world import until_true
 from tests.unit.test_slots_come_and_go import Ward, ward
 

@@ -8,8 +8,9 @@ from actors.clock import SystemClock
 from actors.escrow import LostLease
 from actors.ports import WalletUnknown
 from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
+from actors.slot_messages import GiveBack, SupervisorLimits, TakeSlot
 from actors.slots import HeldFiles, Hold, LeasedSlot, Slot
-from actors.supervisor import GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
+from actors.supervisor import RoleSupervisor
 from actors.wallet_files import FolderFiles
 from actors.wallet_rpc import HttpWallet
 from domain.roles import Role

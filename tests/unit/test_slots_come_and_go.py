@@ -10,8 +10,9 @@ from actors.ailments import Ailment, SlotUnusable
 from actors.clock import SystemClock
 from actors.ports import WalletRpc
 from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
+from actors.slot_messages import AddSlot, DrainSlot, GiveBack, SupervisorLimits, TakeSlot
 from actors.slots import LeasedSlot, Slot, SlotState
-from actors.supervisor import AddSlot, DrainSlot, GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
+from actors.supervisor import RoleSupervisor
 from domain.roles import Role
 from eventstore.api import LeaseRow
 from eventstore.opening import memory_store

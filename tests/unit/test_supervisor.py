@@ -6,8 +6,9 @@ import pytest
 
 from actors.clock import SystemClock
 from actors.simulation import SimChain, SimFiles, SimFolder, SimWallet
+from actors.slot_messages import GiveBack, SupervisorLimits, TakeSlot
 from actors.slots import LeasedSlot, NoSlot, Slot
-from actors.supervisor import GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
+from actors.supervisor import RoleSupervisor
 from domain.roles import Role
 from eventstore.api import Lease, LeaseRow, Leases
 from eventstore.opening import memory_store
