@@ -12,8 +12,8 @@ from actors.sealed import EscrowSecrets
 from actors.seat_agent import AgentLimits
 from actors.simulation import SimChain, SimDaemon, SimFiles, SimFolder, SimWallet, SimWatch
 from actors.simulation.identity import identity_of
+from actors.slot_messages import SupervisorLimits
 from actors.slots import Slot
-from actors.supervisor import SupervisorLimits
 from actors.turn_finder import FinderLimits
 from domain import commands as c
 from domain.ids import Address, CaseId, CommandId, EscrowId, Micros, OrderId, UserId
@@ -195,6 +195,13 @@ async def until_true(probe: Callable[[], bool], *, timeout_s: float = PATIENCE_S
     async with asyncio.timeout(timeout_s):
         while not probe():
             await asyncio.sleep(0.01)
+
+
+async def daemon_away(chain: SimChain, seconds: float) -> None:
+    """Keeps the daemon from answering for a while."""
+    chain.online = False
+    await asyncio.sleep(seconds)
+    chain.online = True
 
 
 async def pay_in(world: SimWorld, node: Node, escrow_id: EscrowId, *, amount: int = AMOUNT) -> None:

@@ -40,6 +40,7 @@ from tests.chaos.child import do_what_is_awaited
 from tests.given import AMOUNT
 from tests.machines import MachinesLoop
 from tests.sim_pool import Pool, PoolNode, PoolSlot
+from tests.sim_world import daemon_away
 from tests.warp import WarpClock
 
 _T = TypeVar("_T")
@@ -235,9 +236,7 @@ class Life:
     async def _daemon_away(self) -> None:
         seconds = self.draw.uniform(1, 60)
         self.done.append(f"daemon away {seconds:.0f} s")
-        self.pool.chain.online = False
-        await asyncio.sleep(seconds)
-        self.pool.chain.online = True
+        await daemon_away(self.pool.chain, seconds)
 
     async def _slot_comes(self) -> None:
         slot = self.pool.new_slot(self.draw.choice(THREE))

@@ -6,8 +6,8 @@ import pytest
 
 from actors.ports import WalletRpc
 from actors.simulation import SimWallet
+from actors.slot_messages import DrainSlot
 from actors.slots import SlotWanted
-from actors.supervisor import DrainSlot
 from domain.roles import THREE, Role
 from domain.states import Completed, Escrow
 from eventstore.api import LeaseRow

@@ -10,8 +10,9 @@ from actors.clock import SystemClock
 from actors.ports import WalletFault, WalletRefused, WalletRpc, WalletUnknown
 from actors.priming import Primer
 from actors.simulation import Fault, SimChain, SimDaemon, SimFiles, SimFolder, SimWallet
+from actors.slot_messages import GiveBack, SupervisorLimits, TakeSlot
 from actors.slots import LeasedSlot, Slot, SlotState
-from actors.supervisor import GiveBack, RoleSupervisor, SupervisorLimits, TakeSlot
+from actors.supervisor import RoleSupervisor
 from domain.roles import Role
 from eventstore.memory import MemoryTables
 from eventstore.opening import memory_store
@@ -101,6 +102,14 @@ class Ward:
     async def taken(self, seat: str) -> LeasedSlot:
         async with asyncio.timeout(20):
             return await (await self.wish(seat))
+
+    async def used(self, seat: str) -> LeasedSlot:
+        """Takes the slot, claims its primed wallet and closes it, as a seat does."""
+        leased = await self.taken(seat)
+        assert leased.primed is not None and await leased.primed.claim(seat)
+        leased.primed = None
+        await leased.rpc.close_wallet()
+        return leased
 
     def give_back(self, leased: LeasedSlot) -> None:
         self.supervisor.actor_ref.tell(GiveBack(leased=leased, clean=True))
@@ -234,10 +243,7 @@ async def test_a_slow_process_is_not_ended_for_that(here: Ward, monkeypatch: pyt
 
 async def test_who_stops_waiting_does_not_keep_slots_from_being_primed(here: Ward) -> None:
     await until_true(here.primed)
-    leased = await here.taken("first/buyer")
-    assert leased.primed is not None and await leased.primed.claim("first/buyer")
-    leased.primed = None
-    await leased.rpc.close_wallet()
+    leased = await here.used("first/buyer")
     gone = await here.wish("second/buyer")
     gone.cancel()
     here.give_back(leased)
@@ -257,10 +263,7 @@ async def test_nothing_is_primed_while_somebody_waits_for_a_slot_of_any_role(her
 
 async def test_who_waits_for_a_slot_that_may_never_come_back_does_not_keep_others_from_being_primed(here: Ward) -> None:
     await until_true(here.primed)
-    leased = await here.taken("first/buyer")
-    assert leased.primed is not None and await leased.primed.claim("first/buyer")
-    leased.primed = None
-    await leased.rpc.close_wallet()
+    leased = await here.used("first/buyer")
     await here.leases.acquire("away", holder="other", seconds=60, detail="second/buyer")
     bound = await here.wish("second/buyer")
     here.give_back(leased)
@@ -271,10 +274,7 @@ async def test_who_waits_for_a_slot_that_may_never_come_back_does_not_keep_other
 
 async def test_a_slot_just_given_back_is_left_to_who_comes_next_and_primed_after_a_while(here: Ward) -> None:
     await until_true(here.primed)
-    leased = await here.taken("first/buyer")
-    assert leased.primed is not None and await leased.primed.claim("first/buyer")
-    leased.primed = None
-    await leased.rpc.close_wallet()
+    leased = await here.used("first/buyer")
     given_back = asyncio.get_running_loop().time()
     here.give_back(leased)
     await until_true(lambda: here.host.begun == 2)
@@ -285,10 +285,7 @@ async def test_a_slot_just_given_back_is_not_primed_while_seats_work_in_other_sl
     await until_true(here.primed)
     other = Slot(name="v0", role=Role.VENDOR, files=here.slot.files, host=here.host, state=SlotState.LEASED)
     here.primer.heed(lambda: 0, [other])
-    leased = await here.taken("first/buyer")
-    assert leased.primed is not None and await leased.primed.claim("first/buyer")
-    leased.primed = None
-    await leased.rpc.close_wallet()
+    leased = await here.used("first/buyer")
     here.give_back(leased)
     await until_true(lambda: here.slot.state is SlotState.FREE)
     await asyncio.sleep(QUICK.prime_rest_s + 5 * QUICK.recheck_s)

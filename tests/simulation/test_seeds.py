@@ -38,7 +38,7 @@ from schemas.codec import decode
 from service.node import Node, NodeLimits
 from tests.chaos.child import do_what_is_awaited
 from tests.given import AMOUNT, VENDOR, terms
-from tests.sim_world import SimWorld, moment, payout_address, tell
+from tests.sim_world import SimWorld, daemon_away, moment, payout_address, tell
 from tests.warp import WarpClock, WarpLoop
 
 SEEDS, SECONDS = 300, 40.0
@@ -211,9 +211,7 @@ class Life:
     async def _daemon_away(self) -> None:
         seconds = self.draw.uniform(1, 60)
         self.done.append(f"daemon away {seconds:.0f} s")
-        self.world.chain.online = False
-        await asyncio.sleep(seconds)
-        self.world.chain.online = True
+        await daemon_away(self.world.chain, seconds)
 
     async def _started(self) -> Node:
         node = self.world.node()
