@@ -51,6 +51,7 @@ class OurWriter:
         streams, versions = new_streams(appenders), [0] * appenders
 
         async def append(appender: int) -> None:
+            """Appends the next event of one appender's own stream and waits for its answer."""
             event = NewEvent(
                 type="deposit_seen", schema_version=1, occurred_at=time.time_ns() // 1000, meta=META, body=body()
             )
