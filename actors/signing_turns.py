@@ -14,6 +14,7 @@ from actors.ports import (
 from actors.sealed import digest_of, epoch_place
 from actors.seat import OpenWallet, Seat, TurnBroken
 from domain import commands as c
+from domain import key_images
 from domain.checks import Described, faults
 from domain.ids import Address, KeyImage, OneTimeKey, TxHash
 from domain.payout import inputs_sum
@@ -39,6 +40,8 @@ async def take_signing_turn(seat: Seat, wallet: OpenWallet, state: Escrow, turn:
     match turn.step:
         case Step.EXPORT:
             await _export(seat, wallet, state, money, turn)
+        case Step.KEY_IMAGES:
+            await _tell_key_images(seat, wallet, state, money)
         case Step.PROPOSE:
             await _propose(seat, wallet, state, money)
         case Step.COSIGN:
@@ -92,6 +95,31 @@ async def _export(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, t
         covers=tuple(sorted(set(outputs) & set(money.deposits))),
     )
     await seat.give(command, command.digest)
+
+
+# -- key images ----------------------------------------------------------------------------------------------
+
+
+async def _tell_key_images(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money) -> None:
+    """Imports another seat's export to learn by which key images the deposits will be spent; voids nobody's export."""
+    outputs = key_images.unknown(money, state.core.terms)
+    found = key_images.source(money, seat.role, outputs=outputs)
+    if not outputs or found is None:
+        raise TurnBroken("not_awaited")
+    role, export = found
+    await _refreshed(seat, wallet, expected=tuple(outputs))
+    await wallet.rpc.import_multisig_info([await seat.secrets.open(SealedKind.EXPORT, role, export.sealed)])
+    known = await _known_images(wallet)
+    await wallet.rpc.store()
+    if not outputs <= known.keys():
+        raise TurnBroken("key_images_missing")
+    told = {key: known[key] for key in sorted(outputs)}
+    await seat.give(c.TellKeyImages(at=seat.now(), role=seat.role, key_images=told), *told)
+
+
+async def _known_images(wallet: OpenWallet) -> dict[OneTimeKey, KeyImage]:
+    outputs = await wallet.rpc.incoming_transfers()
+    return {output.one_time_key: output.key_image for output in outputs if output.key_image}
 
 
 # -- propose -------------------------------------------------------------------------------------------------

@@ -191,6 +191,13 @@ class GiveExport(Command, frozen=True, kw_only=True):
     covers: tuple[OneTimeKey, ...]
 
 
+class TellKeyImages(Command, frozen=True, kw_only=True):
+    """Tells the key images that a seat's wallet learnt from another seat's export."""
+
+    role: Role
+    key_images: dict[OneTimeKey, KeyImage]
+
+
 class GiveProposal(Command, frozen=True, kw_only=True):
     """Hands out a transaction set."""
 
@@ -276,7 +283,7 @@ AnyCommand = (
     | OpenDispute | AddClaim | ReviewDispute | ResolveDispute
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
     | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
-    | GiveExport | GiveProposal | GiveSignature | ReportBroadcast | AbandonEpoch
+    | GiveExport | TellKeyImages | GiveProposal | GiveSignature | ReportBroadcast | AbandonEpoch
     | ObserveChain | PassTime | RetryTransaction | NoteRecovery | ShredKey
 )  # fmt: skip
 """The closed set of commands."""

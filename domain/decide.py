@@ -11,7 +11,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from domain import commands as c
-from domain import deadlines, dispute, ledger, people, recovery, setup, shredding, signing
+from domain import deadlines, dispute, key_images, ledger, people, recovery, setup, shredding, signing
 from domain import events as e
 from domain.commands import AnyCommand
 from domain.events import AnyEvent
@@ -118,6 +118,7 @@ SeatCommand = (
     | c.GiveSetupMessage
     | c.ConfirmAddress
     | c.GiveExport
+    | c.TellKeyImages
     | c.GiveProposal
     | c.GiveSignature
     | c.ReportBroadcast
@@ -141,6 +142,8 @@ def _seat_rule(state: Escrow, command: SeatCommand) -> list[AnyEvent] | Refused:
             return setup.confirm_address(state, command)
         case c.GiveExport():
             return signing.give_export(state, command)
+        case c.TellKeyImages():
+            return key_images.tell(state, command)
         case c.GiveProposal():
             return signing.give_proposal(state, command)
         case c.GiveSignature():

@@ -21,6 +21,7 @@ from domain.events_money import EscrowRefunded as EscrowRefunded
 from domain.events_money import ExportGiven as ExportGiven
 from domain.events_money import Funded as Funded
 from domain.events_money import FundingLost as FundingLost
+from domain.events_money import KeyImagesTold as KeyImagesTold
 from domain.events_money import LeftoverPaid as LeftoverPaid
 from domain.events_money import PayoutApproved as PayoutApproved
 from domain.events_money import PayoutBroadcast as PayoutBroadcast
@@ -315,8 +316,8 @@ AnyEvent = (
     | SpendSeen | SpendConfirmed | SpendFinal | SpendLost
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn
     | DisputeOpened | DisputeClaimAdded | DisputeReviewed | DisputeDecided | DisputeResolved | DisputeClosed
-    | ExportGiven | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed | PayoutSigned
-    | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
+    | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
+    | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ReminderDue | StuckStageReached | ManualRecoveryRequired
     | RecoveryItemOpened | RecoveryItemClosed | RecoveryActionTaken | KeyShredded
 )  # fmt: skip

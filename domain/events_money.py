@@ -92,6 +92,13 @@ class ExportGiven(Event, frozen=True, kw_only=True):
     covers: tuple[OneTimeKey, ...]
 
 
+class KeyImagesTold(Event, frozen=True, kw_only=True):
+    """A seat's wallet imported another's export and knows by which key images these deposits will be spent."""
+
+    role: Role
+    key_images: dict[OneTimeKey, KeyImage]
+
+
 class PayoutOpened(Event, frozen=True, kw_only=True):
     """Somebody decided that money shall move: who receives what, who proposes, who cosigns."""
 

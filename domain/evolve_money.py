@@ -124,8 +124,8 @@ def _with_spend(
 # -- signing -------------------------------------------------------------------------------------------------
 
 SigningEvent = (
-    e.ExportGiven | e.PayoutOpened | e.PayoutApproved | e.PayoutDropped | e.EpochOpened | e.PayoutProposed
-    | e.PayoutSigned | e.PayoutBroadcast | e.EpochAbandoned | e.EscrowCompleted | e.EscrowRefunded
+    e.ExportGiven | e.KeyImagesTold | e.PayoutOpened | e.PayoutApproved | e.PayoutDropped | e.EpochOpened
+    | e.PayoutProposed | e.PayoutSigned | e.PayoutBroadcast | e.EpochAbandoned | e.EscrowCompleted | e.EscrowRefunded
     | e.LeftoverPaid
 )  # fmt: skip
 """How money is moved: exports, payouts, epochs, and their ends."""
@@ -139,6 +139,9 @@ def signing_part(state: Escrow, event: SigningEvent) -> Escrow | None:
     match event:
         case e.ExportGiven():
             return took_turn(state, _exported(money, event), event.role)
+        case e.KeyImagesTold():
+            known = replace(money, key_images=event.key_images | money.key_images)
+            return took_turn(state, known, event.role)
         case e.PayoutOpened():
             return with_money(state, replace(money, payouts=(*money.payouts, _new_payout(event))))
         case e.PayoutApproved() if money.payout:

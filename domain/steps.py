@@ -26,6 +26,7 @@ class Step(StrEnum):
     EXCHANGE_2 = "exchange_2"
     CONFIRM_ADDRESS = "confirm_address"
     EXPORT = "export"
+    KEY_IMAGES = "key_images"
     PROPOSE = "propose"
     COSIGN = "cosign"
     BROADCAST = "broadcast"

@@ -6,6 +6,7 @@ from typing import assert_never
 
 import msgspec
 
+from domain import key_images
 from domain.deadlines import deadlines
 from domain.ids import Micros, TurnId
 from domain.payout import addresses_missing, counts, export_serves, inputs_ready
@@ -112,6 +113,7 @@ def _all_turns(state: Escrow) -> Iterator[Turn]:
             if money is not None and state.core.shredded_at is None:
                 yield from _signing(state.core, money)
                 yield from _exports(state, money)
+                yield from _key_images(state, money)
 
 
 def _joining(state: Pending) -> Iterator[Turn]:
@@ -164,11 +166,7 @@ def _exports(state: Escrow, money: Money) -> Iterator[Turn]:
     # because a new export would make that set worthless (-35).
     if isinstance(state, TERMINAL):
         return
-    wanted = {
-        key
-        for key, deposit in money.deposits.items()
-        if counts(deposit, state.core.terms) and deposit.height is not None and deposit.spent_by is None
-    }
+    wanted = key_images.there(money, state.core.terms)
     epoch = money.payout.epoch if money.payout else None
     busy = money.payout.cosigner if money.payout and epoch and epoch.proposal else None
     for role in THREE:
@@ -176,6 +174,13 @@ def _exports(state: Escrow, money: Money) -> Iterator[Turn]:
         missing = wanted and (export is None or export.void or not export.covers >= wanted)
         if missing and role is not busy:
             yield Turn(role=role, step=Step.EXPORT, turn_id=_export_turn(money, role), since=state.core.since)
+
+
+def _key_images(state: Escrow, money: Money) -> Iterator[Turn]:
+    role = None if isinstance(state, TERMINAL) else key_images.asked(state, money)
+    if role is not None:
+        named = TurnId(f"{Step.KEY_IMAGES.value}:{len(money.key_images) + 1}")
+        yield Turn(role=role, step=Step.KEY_IMAGES, turn_id=named, since=state.core.since)
 
 
 # -- everybody and everything --------------------------------------------------------------------------------

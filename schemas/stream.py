@@ -60,6 +60,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "dispute_closed": ("reason",),
     # Payouts: parts by role, never by address
     "export_given": ("role",),
+    "key_images_told": ("role",),
     "payout_opened": ("number", "purpose", "proposers", "cosigner", "buyer_share_bp", "fee_atomic", "consents"),
     "payout_approved": ("number", "by"),
     "payout_dropped": ("number", "reason"),

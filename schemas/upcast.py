@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 Body = dict[str, object]
 
-CURRENT: Mapping[str, int] = {"turn_failed": 2}
+CURRENT: Mapping[str, int] = {"call_intended": 2, "turn_failed": 3}
 """Schema version written today, by event type; 1 where nothing is said."""
 
 
@@ -21,5 +21,14 @@ def _call_told_apart(body: Body) -> Body:
     return {**body, "call": call, "reason": reason} if colon else {**body, "call": None}
 
 
-UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {("turn_failed", 1): _call_told_apart}
+def _same(body: Body) -> Body:
+    """A word was added to those a field may hold."""
+    return body
+
+
+UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {
+    ("call_intended", 1): _same,
+    ("turn_failed", 1): _call_told_apart,
+    ("turn_failed", 2): _same,
+}
 """From (type, version) to the body of version + 1."""

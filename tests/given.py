@@ -113,6 +113,11 @@ class Life:
         digest = f"export-{role}-{len(self.events)}"
         return self.when(c.GiveExport(at=self.now, role=role, export=Sealed("x"), digest=digest, covers=covered))
 
+    def tell_key_images(self, role: Role, *, of: Iterable[OneTimeKey] | None = None) -> "Life":
+        """Lets a seat tell the key images of all known deposits."""
+        told = {key: KeyImage(f"image-{key}") for key in (self.money.deposits if of is None else of)}
+        return self.when(c.TellKeyImages(at=self.now, role=role, key_images=told))
+
     def give_proposal(self, role: Role, *, network_fee: int = NETWORK_FEE) -> "Life":
         """Lets a seat hand out a transaction set for the running epoch."""
         payout = self.money.payout
@@ -156,6 +161,12 @@ class Life:
                 at=self.now, role=role, payout=payout.number, epoch=payout.epoch.number, tx_hash=TxHash(tx_hash)
             )
         )
+
+    def fails(self, role: Role, *, reason: str = "wallet_behind") -> "Life":
+        """Lets a seat report that it could not take its present turn."""
+        turn = turn_of(self.state, role)
+        assert turn is not None
+        return self.when(c.FailTurn(at=self.now, role=role, step=turn.step, turn_id=turn.turn_id, reason=reason))
 
     def intends(self, role: Role) -> "Life":
         """Lets a seat announce the wallet call of its present turn."""
@@ -273,11 +284,11 @@ def spend(key: str = "out-1", *, tx_hash: str = "payout-tx", height: int | None 
 
 
 def funded(*outputs: SeenOutput, **changes: object) -> Life:
-    """An escrow whose deposits are unlocked and whose seats' exports are in."""
+    """An escrow whose deposits are unlocked, whose seats' exports are in and whose key images are known."""
     life = awaiting_funding(**changes).sees(view(*(outputs or (output(),))))
     for role in THREE:
         life.give_export(role)
-    return life
+    return life.tell_key_images(Role.VENDOR)
 
 
 def delivering(**changes: object) -> Life:

@@ -8,14 +8,16 @@ import pytest
 from actors.escrow import Accepted
 from actors.ports import KeyImageStatus, WalletFault
 from actors.simulation import SimDaemon
+from actors.simulation.chain import SimTx, outputs_of
 from actors.simulation.faults import Fault
 from domain import commands as c
-from domain.ids import EscrowId, KeyImage, Micros
+from domain.ids import EscrowId, KeyImage, Micros, TxHash
 from domain.roles import Role
-from domain.states import Completed, Escrow, money_of
+from domain.states import Completed, Escrow, Money, money_of
 from service.node import Node
-from tests.given import AMOUNT, BUYER, VENDOR
-from tests.sim_world import SimWorld, create, pay_in, play_release, set_addresses, tell, until
+from tests.given import AMOUNT, BUYER, NETWORK_FEE, VENDOR
+from tests.patience import PATIENCE_S
+from tests.sim_world import SimWorld, create, pay_in, payout_address, play_release, set_addresses, tell, until
 
 
 async def test_a_signature_that_could_not_be_stored_is_given_up_with_its_nonces() -> None:
@@ -81,6 +83,37 @@ async def test_a_deposit_of_less_than_dust_that_a_wallet_would_spend_blocks_no_p
         world.chain.pay(money.address, 900_000_000)
         world.chain.mine(10)
         assert isinstance(await play_release(world, node, escrow_id), Completed)
+
+
+@pytest.mark.parametrize("shipped", [False, True], ids=["before_shipping", "after_shipping"])
+async def test_a_payout_that_two_make_without_us_is_found_and_ends_the_escrow(shipped: bool) -> None:
+    world = SimWorld()
+    async with world.running() as node:
+        escrow_id = await create(node)
+        await set_addresses(node, escrow_id)
+        await pay_in(world, node, escrow_id)
+        money = await _key_images_known(node, escrow_id)
+        if shipped:
+            await tell(node, escrow_id, c.Ship(at=Micros(0), by=VENDOR), key="ship")
+        inputs, tx_hash = tuple(money.deposits), TxHash(world.chain.fresh("theirs"))
+        paid = outputs_of(tx_hash, [(payout_address(Role.BUYER), AMOUNT - NETWORK_FEE)])
+        assert world.chain.relay(SimTx(hash=tx_hash, inputs=inputs, outputs=paid, fee=NETWORK_FEE))
+        world.chain.mine(11)
+        state = await until(node, escrow_id, "completed")
+    assert isinstance(state, Completed)
+    assert (state.tx_hash, state.outcome) == (tx_hash, "agreed")
+    assert "spent_by_others" in state.core.recovery
+    assert world.chain.nonce_reuses == []
+
+
+async def _key_images_known(node: Node, escrow_id: EscrowId) -> Money:
+    """Waits until every deposit would be seen when it is spent."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            money = money_of(await until(node, escrow_id, "funded"))
+            if money is not None and money.key_images.keys() >= money.deposits.keys():
+                return money
+            await asyncio.sleep(0.01)
 
 
 class PoolGhost(SimDaemon):

@@ -30,6 +30,7 @@ PEOPLE = (*USERS.values(), UserId("eve"))
 UNASKED = (
     Step.COSIGN,
     Step.EXPORT,
+    Step.KEY_IMAGES,
     Step.PROPOSE,
     Step.BROADCAST,
     Step.JOIN,
@@ -179,7 +180,7 @@ class World:
 
     def _unasked(self, role: Role, n: int) -> None:
         turn = Turn(role=role, step=UNASKED[n], turn_id=TurnId("unasked"), since=self.now)
-        if money_of(self.live) is not None or turn.step not in UNASKED[:4]:
+        if money_of(self.live) is not None or turn.step not in UNASKED[:5]:
             self._take(role, turn, 0)
 
     def _result(self, role: Role, turn: Turn, n: int) -> AnyCommand:
@@ -224,6 +225,9 @@ class World:
         assert money is not None
         payout = money.payout or (money.payouts[-1] if money.payouts else None)
         epoch = payout.epochs[-1] if payout and payout.epochs else None
+        if step is Step.KEY_IMAGES:
+            told = [*money.deposits, *([OneTimeKey("unknown")] if n == 7 else [])]
+            return c.TellKeyImages(at=at, role=role, key_images={key: KeyImage(f"image-{key}") for key in told})
         if step is Step.EXPORT or payout is None or epoch is None:
             covers = [*money.deposits, *([OneTimeKey("unknown")] if n == 7 else [])]
             return c.GiveExport(

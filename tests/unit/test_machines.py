@@ -15,7 +15,7 @@ from tests.given import AMOUNT
 from tests.unit.escrow_promises import spent_once
 from tests.unit.escrow_world import HOURS, World
 
-few = st.integers(0, 7)
+few = st.integers(0, 8)
 amounts = st.sampled_from((AMOUNT, AMOUNT, 4_000_000_000, 1))
 
 
@@ -87,7 +87,7 @@ def play(seed: int, *, steps: int = 40) -> World:
             case 3 | 4:
                 world.person(rng.randrange(4), rng.randrange(16), rng.randrange(8))
             case 5:
-                world.seat(rng.choice(THREE), rng.randrange(8), rng.randrange(8))
+                world.seat(rng.choice(THREE), rng.randrange(8), rng.randrange(9))
             case 6:
                 world.move_chain(rng.randrange(7), rng.randrange(8), watched=rng.random() < 0.8)
             case _:

@@ -34,6 +34,7 @@ KEPT_INSIDE = {
     "turn_failed": {"turn_id"},
     "setup_message_given": {"message", "digest", "signature"},
     "export_given": {"export", "digest", "covers"},
+    "key_images_told": {"key_images"},
     "epoch_opened": {"inputs"},
     "payout_opened": {"surplus_to_buyer"},
     "payout_proposed": {"tx_set", "digest", "export_digest", "key_images"},
