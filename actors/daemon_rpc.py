@@ -8,6 +8,7 @@ import msgspec
 from actors.jsonrpc import ErrorAnswer, JsonRpc, NoAnswer
 from actors.ports import BlockFacts, ChainTx, DaemonDown, DaemonInfo, KeyImageStatus
 from domain.ids import KeyImage, TxHash
+from domain.money import Atomic
 
 DAEMON_LIMIT_S = 30.0
 TXS_PER_CALL = 100
@@ -65,6 +66,9 @@ class HttpDaemon:
             raise DaemonDown("is_key_image_spent: wrong number of answers")
         return tuple(found)
 
+    async def fee_per_byte(self) -> Atomic:
+        return (await self._call("get_fee_estimate", {}, _FeeEstimate)).fee
+
     async def aclose(self) -> None:
         await self._rpc.aclose()
 
@@ -94,6 +98,10 @@ class _Info(_Answer):
     top_block_hash: str
     synchronized: bool
     nettype: str
+
+
+class _FeeEstimate(_Answer):
+    fee: Atomic
 
 
 class _Header(msgspec.Struct):

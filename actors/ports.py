@@ -251,6 +251,9 @@ class DaemonRpc(Protocol):
 
     async def pool_hashes(self) -> tuple[TxHash, ...]: ...
     async def key_images(self, images: Sequence[KeyImage]) -> tuple[KeyImageStatus, ...]: ...
+    async def fee_per_byte(self) -> Atomic:
+        """Returns what a byte of a transaction costs now at the lowest priority, in atomic units."""
+
     async def aclose(self) -> None: ...
 
 

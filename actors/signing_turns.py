@@ -15,9 +15,9 @@ from actors.sealed import digest_of, epoch_place
 from actors.seat import OpenWallet, Seat, TurnBroken
 from domain import commands as c
 from domain import key_images
-from domain.checks import Described, faults
+from domain.checks import Described, FeeBand, faults, fee_band
 from domain.ids import Address, KeyImage, OneTimeKey, TxHash
-from domain.payout import inputs_sum
+from domain.payout import inputs_sum, receivers
 from domain.roles import Role
 from domain.signing import SIGN_UNKNOWN, STALE, proposal_shares
 from domain.states import Epoch, Escrow, Money, Payout, money_of
@@ -29,8 +29,8 @@ REFRESHES_MAX = 5
 TRIALS_MAX = 4
 RELAY_LOOKS_MAX = 20
 RELAY_LOOK_S = 0.1
-TRIAL_FEE = 10_000_000_000
-"""Network fee assumed in the first trial: above the 2.6e9 measured for one input and two destinations."""
+TRIAL_FACTOR = 2
+"""How far above the band the first trial guesses the network fee: one that leaves too little for it is refused."""
 
 
 async def take_signing_turn(seat: Seat, wallet: OpenWallet, state: Escrow, turn: Turn) -> None:
@@ -178,13 +178,24 @@ async def _made(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, pay
     """Makes the set: a trial finds the network fee, then the amounts add up to the inputs less exactly that fee."""
     addresses = await seat.secrets.payout_addresses(state)
     assert payout.epoch is not None
-    guess = min(TRIAL_FEE, inputs_sum(money, payout.epoch) // 4)
+    band = await _fee_band(seat, state, payout.epoch, destinations=len(receivers(payout)))
+    guess = min(band.most * TRIAL_FACTOR, inputs_sum(money, payout.epoch) // 4)
     for _ in range(TRIALS_MAX):
         made = await wallet.rpc.transfer(_destinations(state, money, payout, guess, addresses))
         if made.fee == guess:
             return made
         guess = made.fee
     raise TurnBroken("fee_unsettled")
+
+
+async def _fee_band(seat: Seat, state: Escrow, epoch: Epoch, *, destinations: int) -> FeeBand:
+    """Asks our own daemon what a byte costs: nobody's transaction says what it should have cost."""
+    return fee_band(
+        per_byte=await seat.daemon.fee_per_byte(),
+        inputs=len(epoch.inputs),
+        destinations=destinations,
+        most=state.core.terms.policy.network_fee_max_atomic,
+    )
 
 
 def _destinations(
@@ -238,6 +249,7 @@ async def _cosign(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, t
 async def _wrong(
     seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, epoch: Epoch, tx_set: str
 ) -> tuple[str, ...]:
+    assert epoch.proposal is not None
     try:
         described = await wallet.rpc.describe_transfer(tx_set)
     except WalletRefused as refused:
@@ -251,7 +263,7 @@ async def _wrong(
         money=money,
         epoch=epoch,
         addresses=await seat.secrets.payout_addresses(state),
-        network_fee_max=state.core.terms.policy.network_fee_max_atomic,
+        fee_band=await _fee_band(seat, state, epoch, destinations=len(epoch.proposal.shares)),
     )
 
 
@@ -261,6 +273,7 @@ def _described(one: TxDescription) -> Described:
         amount_out=one.amount_out,
         recipients=tuple((to.address, to.amount) for to in one.recipients),
         change_amount=one.change_amount,
+        change_address=one.change_address,
         fee=one.fee,
         unlock_time=one.unlock_time,
         payment_id=one.payment_id,

@@ -7,9 +7,27 @@ import msgspec
 from domain.events import Share
 from domain.ids import Address
 from domain.money import Atomic
-from domain.payout import inputs_sum
+from domain.payout import change_of, inputs_sum
 from domain.roles import Role
 from domain.states import Epoch, Money
+
+BAND_FACTOR = 2
+"""How far a fee may be from the estimate either way: what a byte costs moves between a proposal and its signature."""
+BYTES_ALWAYS, BYTES_PER_INPUT, BYTES_PER_OUTPUT = 1_000, 700, 200
+"""Weights of 1,507 (one input, two outputs) to 3,512 (three and three) were recorded; these give 1.0 to 1.4 of them."""
+
+
+class FeeBand(msgspec.Struct, frozen=True):
+    """The network fees that a cosigner accepts, in atomic units, both ends included."""
+
+    least: Atomic
+    most: Atomic
+
+
+def fee_band(*, per_byte: int, inputs: int, destinations: int, most: Atomic) -> FeeBand:
+    """Computes the band from the cosigner's own estimate, never above `most`; the wallet prices one output more."""
+    estimate = per_byte * (BYTES_ALWAYS + BYTES_PER_INPUT * inputs + BYTES_PER_OUTPUT * (destinations + 1))
+    return FeeBand(Atomic(max(1, estimate // BAND_FACTOR)), Atomic(min(estimate * BAND_FACTOR, most)))
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +37,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     amount_out: Atomic
     recipients: tuple[tuple[Address, Atomic], ...]
     change_amount: Atomic
+    change_address: str
     fee: Atomic
     unlock_time: int
     payment_id: str
@@ -30,7 +49,7 @@ def faults(
     money: Money,
     epoch: Epoch,
     addresses: Mapping[Role, Address],
-    network_fee_max: Atomic,
+    fee_band: FeeBand,
 ) -> tuple[str, ...]:
     """Names everything that is wrong with a transaction set; it is signed only when this is empty.
 
@@ -40,12 +59,13 @@ def faults(
         return ("not_one_transaction",)
     one, proposal = described[0], epoch.proposal
     wanted = sorted(_destination(share, addresses) for share in proposal.shares)
+    change = change_of(money, epoch)
     checks = {
         "recipients": sorted(one.recipients) == wanted,
         "amount_in": one.amount_in == inputs_sum(money, epoch),
-        "fee": one.fee == proposal.network_fee and 0 < one.fee <= network_fee_max,
-        "balance": one.amount_in == sum(amount for _, amount in one.recipients) + one.fee,
-        "change": one.change_amount == 0,
+        "fee": one.fee == proposal.network_fee and fee_band.least <= one.fee <= fee_band.most,
+        "balance": one.amount_in == sum(amount for _, amount in one.recipients) + change + one.fee,
+        "change": one.change_amount == change and (not change or one.change_address == money.address),
         "unlock_time": one.unlock_time == 0,
         "payment_id": one.payment_id.strip("0") == "",
     }

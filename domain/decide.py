@@ -217,6 +217,7 @@ def _follow(state: Escrow, *, at: Micros) -> AnyEvent | None:
         _funding_follows,
         _payment_follows,
         _case_follows,
+        dispute.open_fee,
         signing.worthless_epoch,
         signing.next_epoch,
         recovery.item_to_close,
@@ -252,7 +253,8 @@ def _payment_follows(state: Escrow, *, at: Micros) -> AnyEvent | None:
         return None
     payout = paid_by(money, final)
     if isinstance(state, TERMINAL):
-        return e.LeftoverPaid(at=at, tx_hash=final.tx_hash)
+        fee = payout is not None and payout.purpose is e.Purpose.FEE
+        return (e.ArbiterFeePaid if fee else e.LeftoverPaid)(at=at, tx_hash=final.tx_hash)
     ended = outcome(payout)
     if ended == "refunded":
         return e.EscrowRefunded(at=at, tx_hash=final.tx_hash)

@@ -3,7 +3,8 @@
 from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent, Purpose, Verdict
-from domain.payout import BP_ALL
+from domain.ids import Micros, TxHash
+from domain.payout import BP_ALL, fee_due, fee_inputs, kept_outputs, unspent
 from domain.refusals import Refused
 from domain.roles import PARTIES, Role
 from domain.signing import drop_payout, may_be_broadcast, open_payout
@@ -41,9 +42,7 @@ def open_dispute(state: Escrow, command: c.OpenDispute) -> list[AnyEvent] | Refu
 
 
 def _cannot_open(state: Escrow, money: Money | None) -> Refused | None:
-    there = money is not None and any(
-        not deposit.lost and deposit.spent_by is None for deposit in money.deposits.values()
-    )
+    there = money is not None and bool(unspent(money))
     if money is not None and may_be_broadcast(state, money.payout):
         return Refused("already_broadcast")
     if isinstance(state, (Funded, Delivering, *PAYING)):
@@ -136,6 +135,42 @@ def _decision(
         fee_atomic=fee,
     )
     return [*reviewed, decided, payout]
+
+
+def open_fee(state: Escrow, *, at: Micros) -> e.PayoutOpened | None:
+    """Begins the arbiter's own payout once what was kept back can be spent: either party proposes, it cosigns."""
+    money = money_of(state)
+    if not isinstance(state, TERMINAL) or money is None or money.payout is not None:
+        return None
+    if not fee_due(money) or not fee_inputs(money, state.core.terms):
+        return None
+    return open_payout(
+        money,
+        at=at,
+        purpose=Purpose.FEE,
+        proposers=PARTIES,
+        cosigner=Role.ARBITER,
+        consents=(Role.ARBITER,),
+        buyer_share_bp=0,
+        fee_atomic=arbiter_fee(state.core.terms),
+    )
+
+
+def fee_tx_hash(state: Escrow) -> TxHash | None:
+    """Names the transaction that paid the arbiter of a resolved case; None without a fee, or before it is final."""
+    case, money = state.core.case, money_of(state)
+    if case is None or money is None or not case.fee_atomic or case.winner_tx_hash is None:
+        return None
+    if not kept_outputs(money):
+        return case.winner_tx_hash
+    fee = next((each for each in money.payouts if each.purpose is Purpose.FEE and each.ended == "final"), None)
+    signed = [epoch.signature.tx_hash for epoch in fee.epochs if epoch.signature] if fee else []
+    return next((tx_hash for tx_hash in signed if _is_final(money, tx_hash)), None)
+
+
+def _is_final(money: Money, tx_hash: TxHash) -> bool:
+    spend = money.spends.get(tx_hash)
+    return spend is not None and spend.final and not spend.lost
 
 
 def _proposers(verdict: Verdict) -> tuple[Role, ...]:

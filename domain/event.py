@@ -27,6 +27,8 @@ class Purpose(StrEnum):
     REFUND = "refund"
     RULING = "ruling"
     AGREEMENT = "agreement"
+    FEE = "fee"
+    """The arbiter's, kept back by a ruling's payout."""
 
 
 class Verdict(StrEnum):

@@ -9,6 +9,7 @@ from domain.event import Event as Event
 from domain.event import Purpose as Purpose
 from domain.event import Share as Share
 from domain.event import Verdict as Verdict
+from domain.events_money import ArbiterFeePaid as ArbiterFeePaid
 from domain.events_money import DepositConfirmed as DepositConfirmed
 from domain.events_money import DepositLost as DepositLost
 from domain.events_money import DepositReturned as DepositReturned
@@ -318,6 +319,7 @@ AnyEvent = (
     | DisputeOpened | DisputeClaimAdded | DisputeReviewed | DisputeDecided | DisputeResolved | DisputeClosed
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
+    | ArbiterFeePaid
     | ReminderDue | StuckStageReached | ManualRecoveryRequired
     | RecoveryItemOpened | RecoveryItemClosed | RecoveryActionTaken | KeyShredded
 )  # fmt: skip

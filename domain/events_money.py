@@ -194,6 +194,12 @@ class EscrowRefunded(Event, frozen=True, kw_only=True):
     tx_hash: TxHash
 
 
+class ArbiterFeePaid(Event, frozen=True, kw_only=True):
+    """What a ruling's payout kept back for the arbiter is paid for good."""
+
+    tx_hash: TxHash
+
+
 class LeftoverPaid(Event, frozen=True, kw_only=True):
     """A payout after the end of the order is final."""
 

@@ -126,7 +126,7 @@ def _with_spend(
 SigningEvent = (
     e.ExportGiven | e.KeyImagesTold | e.PayoutOpened | e.PayoutApproved | e.PayoutDropped | e.EpochOpened
     | e.PayoutProposed | e.PayoutSigned | e.PayoutBroadcast | e.EpochAbandoned | e.EscrowCompleted | e.EscrowRefunded
-    | e.LeftoverPaid
+    | e.LeftoverPaid | e.ArbiterFeePaid
 )  # fmt: skip
 """How money is moved: exports, payouts, epochs, and their ends."""
 
@@ -164,7 +164,7 @@ def signing_part(state: Escrow, event: SigningEvent) -> Escrow | None:
         case e.EpochAbandoned():
             after = _abandoned(money, event)
             return took_turn(state, after, event.by) if event.by else with_money(state, after)
-        case e.EscrowCompleted() | e.EscrowRefunded() | e.LeftoverPaid():
+        case e.EscrowCompleted() | e.EscrowRefunded() | e.LeftoverPaid() | e.ArbiterFeePaid():
             return _paid(state, money, event)
         case _:
             return None
@@ -230,7 +230,9 @@ def _export_void(money: Money, role: Role) -> Money:
     return money if export is None else replace(money, exports=money.exports | {role: replace(export, void=True)})
 
 
-def _paid(state: Escrow, money: Money, event: e.EscrowCompleted | e.EscrowRefunded | e.LeftoverPaid) -> Escrow:
+def _paid(
+    state: Escrow, money: Money, event: e.EscrowCompleted | e.EscrowRefunded | e.LeftoverPaid | e.ArbiterFeePaid
+) -> Escrow:
     payout = money.payout
     done = money if payout is None else with_payout(money, replace(payout, ended=_how_ended(payout, event.tx_hash)))
     match event:
@@ -238,7 +240,7 @@ def _paid(state: Escrow, money: Money, event: e.EscrowCompleted | e.EscrowRefund
             return Completed(core=state.core, money=done, outcome=event.outcome, tx_hash=event.tx_hash)
         case e.EscrowRefunded():
             return Refunded(core=state.core, money=done, tx_hash=event.tx_hash)
-        case e.LeftoverPaid():
+        case e.LeftoverPaid() | e.ArbiterFeePaid():
             return with_money(state, done)
         case _:
             assert_never(event)

@@ -15,15 +15,28 @@ BP_ALL = 10_000
 def shares(payout: Payout, terms: Terms, *, inputs: int, network_fee: int, tags: Mapping[Role, str]) -> list[Share]:
     """Divides the inputs' sum, less the network fee, among the three; the shares add up to it exactly.
 
-    Amounts in atomic units. `tags` name each role's payout address: equal addresses become one share.
+    Where the arbiter's fee is kept back, they add up to that much less. Amounts in atomic units. `tags` name each
+    role's payout address: equal addresses become one share.
     Returns an empty list when nothing is left after the network fee.
     """
     rest = inputs - network_fee
     if rest <= 0:
         return []
+    if payout.purpose is Purpose.FEE:
+        return [Share(roles=(Role.ARBITER,), amount=Atomic(rest))]
     fee = min(payout.fee_atomic, rest)
-    parts = _parties_parts(payout, terms, rest=rest - fee, inputs=inputs) | {Role.ARBITER: fee}
+    parts = _parties_parts(payout, terms, rest=rest - fee, inputs=inputs)
+    if not kept_back(payout, terms, inputs=inputs, network_fee=network_fee):
+        parts |= {Role.ARBITER: fee}
     return _merged(_without_dust(parts, dust=terms.policy.dust_atomic), tags=tags)
+
+
+def kept_back(payout: Payout, terms: Terms, *, inputs: int, network_fee: int) -> Atomic:
+    """Computes the change: the arbiter's fee, where it is swept afterwards and is worth a transaction of its own."""
+    policy, fee = terms.policy, payout.fee_atomic
+    worth_it = fee - network_fee > policy.dust_atomic and inputs - network_fee - fee > policy.dust_atomic
+    swept = payout.purpose is Purpose.RULING and policy.sweeps
+    return fee if swept and worth_it else Atomic(0)
 
 
 def _parties_parts(payout: Payout, terms: Terms, *, rest: int, inputs: int) -> dict[Role, int]:
@@ -55,12 +68,59 @@ def _merged(parts: dict[Role, int], *, tags: Mapping[Role, str]) -> list[Share]:
 
 
 def usable(money: Money, terms: Terms) -> tuple[OneTimeKey, ...]:
-    """Names the deposits a payout spends: there, unlocked, unspent, and worth more than dust; in a fixed order."""
-    return tuple(sorted(key for key, deposit in money.deposits.items() if _spendable(deposit, terms)))
+    """Names the deposits of the parties that a payout spends: there, unlocked, unspent, and worth more than dust.
+
+    In a fixed order. What was kept back for the arbiter is not theirs.
+    """
+    arbiters = kept_outputs(money)
+    return tuple(sorted(key for key, each in money.deposits.items() if key not in arbiters and _spendable(each, terms)))
 
 
 def _spendable(deposit: Deposit, terms: Terms) -> bool:
     return deposit.unlocked and counts(deposit, terms) and deposit.spent_by is None
+
+
+def kept_outputs(money: Money) -> frozenset[OneTimeKey]:
+    """Names the outputs in which signed payouts kept the arbiter's fee back."""
+    keeping = {
+        epoch.signature.tx_hash
+        for payout in money.payouts
+        for epoch in payout.epochs
+        if epoch.signature and change_of(money, epoch)
+    }
+    return frozenset(key for key, deposit in money.deposits.items() if deposit.tx_hash in keeping)
+
+
+def fee_inputs(money: Money, terms: Terms) -> tuple[OneTimeKey, ...]:
+    """Names the outputs from which the arbiter can be paid now."""
+    return tuple(sorted(key for key in kept_outputs(money) if _spendable(money.deposits[key], terms)))
+
+
+def fee_due(money: Money) -> bool:
+    """Says whether an arbiter's fee was kept back and is not paid for good yet."""
+    paid = any(each.purpose is Purpose.FEE and each.ended == "final" for each in money.payouts)
+    return not paid and any(not money.deposits[key].lost for key in kept_outputs(money))
+
+
+def change_of(money: Money, epoch: Epoch) -> Atomic:
+    """Computes what a proposed transaction leaves at the escrow's address."""
+    proposal = epoch.proposal
+    assert proposal is not None
+    paid = sum(share.amount for share in proposal.shares) + proposal.network_fee
+    return Atomic(inputs_sum(money, epoch) - paid)
+
+
+def is_change(money: Money, deposit: Deposit) -> bool:
+    """Says whether a deposit was not paid in but left over by a transaction that spends others of this escrow."""
+    return deposit.tx_hash in money.spends
+
+
+def unspent(money: Money) -> tuple[Deposit, ...]:
+    """Lists what the parties may decide about: deposits that are there and not spent, whatever their worth."""
+    arbiters = kept_outputs(money)
+    return tuple(
+        each for key, each in money.deposits.items() if key not in arbiters and not each.lost and each.spent_by is None
+    )
 
 
 def counts(deposit: Deposit, terms: Terms) -> bool:
@@ -69,8 +129,9 @@ def counts(deposit: Deposit, terms: Terms) -> bool:
 
 
 def unlocked_sum(money: Money, terms: Terms) -> Atomic:
-    """Adds the unlocked deposits worth more than dust, spent ones included."""
-    return Atomic(sum(each.amount for each in money.deposits.values() if each.unlocked and counts(each, terms)))
+    """Adds the unlocked deposits worth more than dust, spent ones included; change was counted where it came from."""
+    there = (each for each in money.deposits.values() if each.unlocked and counts(each, terms))
+    return Atomic(sum(each.amount for each in there if not is_change(money, each)))
 
 
 def inputs_sum(money: Money, epoch: Epoch) -> Atomic:
@@ -78,25 +139,26 @@ def inputs_sum(money: Money, epoch: Epoch) -> Atomic:
     return Atomic(sum(money.deposits[key].amount for key in epoch.inputs))
 
 
-def inputs_ready(money: Money, terms: Terms, *, patient: bool = True) -> tuple[OneTimeKey, ...]:
+def inputs_ready(money: Money, payout: Payout, terms: Terms, *, patient: bool = True) -> tuple[OneTimeKey, ...]:
     """Names the inputs a new epoch would spend, or nothing while it should rather wait for deposits on their way.
 
     Once the amount is there, later deposits are not waited for: nobody can hold a payout up by sending more. Nor is
     one waited for without patience: locked for years, or followed by another and another, it would hold up for ever
     what is paid back of too little money.
     """
+    if payout.purpose is Purpose.FEE:
+        return fee_inputs(money, terms)
     ready = usable(money, terms)
     if not patient:
         return ready
-    waiting = any(
-        counts(deposit, terms) and not deposit.unlocked and deposit.spent_by is None
-        for deposit in money.deposits.values()
-    )
+    waiting = any(counts(deposit, terms) and not deposit.unlocked for deposit in unspent(money))
     return () if waiting and unlocked_sum(money, terms) < terms.amount else ready
 
 
 def receivers(payout: Payout) -> tuple[Role, ...]:
     """Names those whose payout address a payout may need."""
+    if payout.purpose is Purpose.FEE:
+        return (Role.ARBITER,)
     return (*PARTIES, Role.ARBITER) if payout.fee_atomic else PARTIES
 
 

@@ -4,7 +4,7 @@ from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent, Purpose
 from domain.ids import UserId
-from domain.payout import BP_ALL
+from domain.payout import BP_ALL, unspent
 from domain.refusals import Refused
 from domain.roles import PARTIES, Role, other_party
 from domain.setup import payin_address
@@ -13,7 +13,6 @@ from domain.states import (
     AwaitingFunding,
     CaseStatus,
     Delivering,
-    Deposit,
     Disputed,
     Escrow,
     Funded,
@@ -130,7 +129,7 @@ def grant_refund(state: Escrow, command: c.GrantRefund) -> list[AnyEvent] | Refu
     if not isinstance(state, AwaitingFunding | Funded | Delivering | Disputed):
         return Refused("wrong_state")
     money = state.money
-    if not any(map(_unspent, money.deposits.values())):
+    if not unspent(money):
         return Refused("nothing_to_pay")
     at = command.at
     closed: list[AnyEvent] = [e.DisputeClosed(at=at, reason="agreed")] if isinstance(state, Disputed) else []
@@ -180,17 +179,13 @@ def _offer_refused(state: Escrow, command: c.ProposeAgreement) -> Refused | None
 
 def _settlement_refused(state: Escrow) -> Refused | None:
     money, case = money_of(state), state.core.case
-    if money is None or not any(map(_unspent, money.deposits.values())):
+    if money is None or not unspent(money):
         return Refused("nothing_to_pay")
     if may_be_broadcast(state, money.payout):
         return Refused("already_broadcast")
     if case and case.status is CaseStatus.DECIDED:
         return Refused("case_closed")
     return None
-
-
-def _unspent(deposit: Deposit) -> bool:
-    return not deposit.lost and deposit.spent_by is None
 
 
 def accept_agreement(state: Escrow, command: c.AcceptAgreement) -> list[AnyEvent] | Refused:

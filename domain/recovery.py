@@ -6,7 +6,7 @@ from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent
 from domain.ids import Micros
-from domain.payout import usable
+from domain.payout import fee_due, is_change, usable
 from domain.refusals import Refused
 from domain.signing import epochs_exhausted, is_on_its_way
 from domain.states import (
@@ -26,19 +26,24 @@ ACTIONS = ("contact_arbiter", "mark_investigated", "escalate_governance")
 
 
 def retry(state: Escrow, command: c.RetryTransaction) -> list[AnyEvent] | Refused:
-    """Leads a stuck payout back to its state and gives it new epochs; what is on its way is only watched."""
-    if not isinstance(state, ReleasingRecoveryNeeded | RefundingRecoveryNeeded):
+    """Leads a stuck payout back to its state and gives it new epochs; what is on its way is only watched.
+
+    After the end a payout (of later money, of the arbiter's fee) is retried once its epochs are used up.
+    """
+    money = money_of(state)
+    late = isinstance(state, TERMINAL) and epochs_exhausted(state)
+    if money is None or not (late or isinstance(state, ReleasingRecoveryNeeded | RefundingRecoveryNeeded)):
         return Refused("wrong_state")
     taken = e.RecoveryActionTaken(at=command.at, action="retry_transaction", by=command.by, notes=command.notes)
     return [
-        *_abandon_unsent(state, at=command.at),
+        *_abandon_unsent(state, money, at=command.at),
         taken,
         *_closed(state, ("stuck", "epochs_exhausted"), at=command.at),
     ]
 
 
-def _abandon_unsent(state: ReleasingRecoveryNeeded | RefundingRecoveryNeeded, *, at: Micros) -> Iterator[AnyEvent]:
-    payout = state.money.payout
+def _abandon_unsent(state: Escrow, money: Money, *, at: Micros) -> Iterator[AnyEvent]:
+    payout = money.payout
     epoch = payout.epoch if payout else None
     if payout is None or epoch is None or is_on_its_way(state, payout):
         return
@@ -100,7 +105,7 @@ def _reasons(state: Escrow) -> Iterator[str]:
         return
     if isinstance(state, TERMINAL):
         yield from _after_the_end(state, money)
-    if isinstance(state, (Delivering, Disputed, *PAYING)) and any(each.lost for each in money.deposits.values()):
+    if isinstance(state, (Delivering, Disputed, *PAYING)) and _deposit_gone(money):
         yield "deposit_lost"
     if any(not spend.lost and not _ours(money, spend.tx_hash) for spend in money.spends.values()):
         yield "spent_by_others"
@@ -108,9 +113,16 @@ def _reasons(state: Escrow) -> Iterator[str]:
         yield "epochs_exhausted"
 
 
+def _deposit_gone(money: Money) -> bool:
+    # Change comes and goes with the payout that made it, of which other events tell.
+    return any(each.lost and not is_change(money, each) for each in money.deposits.values())
+
+
 def _after_the_end(state: Escrow, money: Money) -> Iterator[str]:
     if usable(money, state.core.terms):
         yield "late_deposit"
+    if fee_due(money):
+        yield "fee_unpaid"
     if any(spend.lost and spend.final for spend in money.spends.values()):
         yield "reorg_after_final"
 

@@ -279,7 +279,7 @@ def next_epoch(state: Escrow, *, at: Micros) -> AnyEvent | None:
     if money is None or payout is None or payout.epoch is not None:
         return None
     patient = not payout.retries and at < payout.since + DEPOSITS_AWAITED_S * 1_000_000
-    inputs = inputs_ready(money, state.core.terms, patient=patient)
+    inputs = inputs_ready(money, payout, state.core.terms, patient=patient)
     if not inputs or addresses_missing(state.core, payout):
         return None
     if len(payout.epochs) >= state.core.terms.policy.epochs_max * (payout.retries + 1):

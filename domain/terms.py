@@ -1,6 +1,7 @@
 """What the three agree to when an escrow is created; fixed for its whole life."""
 
 import hashlib
+from enum import StrEnum
 
 import msgspec
 
@@ -9,6 +10,15 @@ from domain.money import Atomic
 from domain.roles import Role, SeatKind
 
 HOUR_S = 3_600
+
+
+class FeeSettlement(StrEnum):
+    """How an arbiter is paid after a ruling."""
+
+    SINGLE = "single"
+    """Together with the winner, in one transaction: there is no half-paid state."""
+    SWEEP = "sweep"
+    """The winner first; the fee stays at the escrow's address as change and is then paid by a payout of its own."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +43,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     dispute_undecided_s: int = 168 * HOUR_S
     stuck_s: tuple[int, int, int, int] = (6 * HOUR_S, 12 * HOUR_S, 24 * HOUR_S, 48 * HOUR_S)
     """Seconds without activity until escalation stages 1 to 4."""
+    fee_settlement: FeeSettlement | msgspec.UnsetType = msgspec.UNSET
+    """Unset in terms written before there was a choice, whose hash set-up messages were signed over: `single`."""
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether the arbiter's fee is paid after the winner."""
+        return self.fee_settlement is FeeSettlement.SWEEP
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):

@@ -280,5 +280,5 @@ def _nothing_moves(state: Escrow) -> bool:
     if money is None or money.payout is None:
         return False
     pending = any(not spend.lost and not spend.final for spend in money.spends.values())
-    stuck = money.payout.epoch is None and bool(inputs_ready(money, state.core.terms))
+    stuck = money.payout.epoch is None and bool(inputs_ready(money, money.payout, state.core.terms))
     return not pending and (stuck or epochs_exhausted(state))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from domain.deadlines import deadlines
+from domain.dispute import fee_tx_hash
 from domain.roles import THREE, Role, SeatKind
 from domain.states import TERMINAL, CaseStatus, Completed, Disputed, Escrow, Refunded, money_of, name
 from domain.turns import in_line, turns
@@ -98,6 +99,7 @@ def disputes(standing: Standing) -> Sequence[DisputeRow]:
         fee_atomic=case.fee_atomic,
         decided_at=case.decided_at,
         winner_tx_hash=case.winner_tx_hash if case.status is CaseStatus.RESOLVED else None,
+        arbiter_fee_tx_hash=fee_tx_hash(state),
     )
     return (row,)
 

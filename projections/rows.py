@@ -57,6 +57,7 @@ class DisputeRow(Row, frozen=True, kw_only=True):
     fee_atomic: Atomic
     decided_at: Micros | None
     winner_tx_hash: TxHash | None
+    arbiter_fee_tx_hash: TxHash | None
 
 
 class RecoveryRow(Row, frozen=True, kw_only=True):

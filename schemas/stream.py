@@ -71,6 +71,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "epoch_abandoned": ("payout", "number", "by", "reason"),
     "escrow_completed": ("outcome", "tx_hash"),
     "escrow_refunded": _TX,
+    "arbiter_fee_paid": ("tx_hash",),
     "leftover_paid": _TX,
     # Time and recovery: which administrator acted, and why, is between them and the service
     "reminder_due": ("kind",),

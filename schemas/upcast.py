@@ -4,7 +4,12 @@ from collections.abc import Callable, Mapping
 
 Body = dict[str, object]
 
-CURRENT: Mapping[str, int] = {"call_intended": 2, "turn_failed": 3}
+CURRENT: Mapping[str, int] = {
+    "call_intended": 2,
+    "escrow_created": 2,
+    "payout_opened": 2,
+    "turn_failed": 3,
+}
 """Schema version written today, by event type; 1 where nothing is said."""
 
 
@@ -22,12 +27,14 @@ def _call_told_apart(body: Body) -> Body:
 
 
 def _same(body: Body) -> Body:
-    """A word was added to those a field may hold."""
+    """A word was added to those a field may hold, or a field that may be missing."""
     return body
 
 
 UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {
     ("call_intended", 1): _same,
+    ("escrow_created", 1): _same,
+    ("payout_opened", 1): _same,
     ("turn_failed", 1): _call_told_apart,
     ("turn_failed", 2): _same,
 }

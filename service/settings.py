@@ -9,7 +9,7 @@ import msgspec
 from domain.ids import UserId
 from domain.money import ATOMIC_MAX, Atomic
 from domain.roles import THREE, Role, SeatKind
-from domain.terms import Policy
+from domain.terms import FeeSettlement, Policy
 from eventstore.migrations import PARTITIONS_MAX
 from schemas.address import BadAddress, Network, parse_address
 from service import setting_values as v
@@ -288,9 +288,14 @@ def _with_numbers(settings: Settings, read: _Reader) -> Settings:
         usual,
         arbiter_fee_ppm=read("ARBITER_FEE_PERCENTAGE", v.ppm, usual.arbiter_fee_ppm),
         stuck_s=read("STUCK_S", v.seconds_four, usual.stuck_s),
+        fee_settlement=read("FEE_SETTLEMENT", _fee_settlement, usual.fee_settlement),
         **read.numbers(_FIGURES, usual),
     )
     return msgspec.structs.replace(settings, figures=figures, **read.numbers(_BOUNDS, settings))
+
+
+def _fee_settlement(text: str) -> FeeSettlement:
+    return FeeSettlement(v.choice(*FeeSettlement)(text))
 
 
 def _arbiter_mode(text: str) -> str:
@@ -332,8 +337,6 @@ def _contradictions(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         yield "POOL_MIN: expected at most POOL_MAX, and a multiple of three from the one to the other"
     if settings.figures.funding_remind_s > settings.figures.funding_s:
         yield "FUNDING_REMIND_S: expected at most FUNDING_S"
-    if environ.get("FEE_SETTLEMENT", "single").strip() not in ("", "single"):
-        yield "FEE_SETTLEMENT: only single is possible in this version"
 
 
 def _slot_contradictions(settings: Settings) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from domain import limits as m
 from domain.events import AnyEvent, PayoutProposed, PayoutSigned
 from domain.evolve import evolve
-from domain.payout import inputs_sum
+from domain.payout import inputs_sum, kept_back
 from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
 from eventstore.api import Recorded
 from projections.folds import ESCROW_STREAM
@@ -113,8 +113,11 @@ def _money_faults(state: Escrow, event: AnyEvent) -> Iterator[str]:
     """Checks what must hold whenever money is about to move: two of the three agree, and nothing is lost or made."""
     money = money_of(state)
     if isinstance(event, PayoutProposed) and money is not None:
-        epoch = next(each for each in _payout(money, event.payout).epochs if each.number == event.epoch)
-        if sum(share.amount for share in event.shares) + event.network_fee != inputs_sum(money, epoch):
+        payout = _payout(money, event.payout)
+        epoch = next(each for each in payout.epochs if each.number == event.epoch)
+        inputs, fee = inputs_sum(money, epoch), event.network_fee
+        kept = kept_back(payout, state.core.terms, inputs=inputs, network_fee=fee)
+        if sum(share.amount for share in event.shares) + kept + fee != inputs:
             yield "the payout's shares and fee are not the sum of its inputs"
     if isinstance(event, PayoutSigned) and money is not None:
         payout = _payout(money, event.payout)

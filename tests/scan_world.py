@@ -12,8 +12,10 @@ from actors.ports import BlockFacts, ChainTx, DaemonInfo, KeyImageStatus, WatchT
 from actors.scan import points
 from actors.scan.follower import ScannerWatch
 from actors.scan.transactions import WatchKey
+from actors.simulation.fees import FEE_PER_WEIGHT
 from domain.chain import ChainView
 from domain.ids import Address, EscrowId, KeyImage, OneTimeKey, TxHash
+from domain.money import Atomic
 from schemas.address import AddressKind, ParsedAddress, encode_address
 
 
@@ -228,6 +230,9 @@ class MemoryChain:
             if any(image in _images(self._bodies[tx_hash]) for tx_hash in where):
                 return status
         return KeyImageStatus.UNSPENT
+
+    async def fee_per_byte(self) -> Atomic:
+        return Atomic(FEE_PER_WEIGHT)
 
     async def aclose(self) -> None:
         """Nothing to close."""

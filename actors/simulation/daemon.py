@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 from actors.ports import BlockFacts, ChainTx, DaemonDown, DaemonInfo, KeyImageStatus, WatchTarget
 from actors.simulation.chain import UNLOCK_AFTER, SimChain, SimTx, key_image_of
 from actors.simulation.faults import Fault, Faults
+from actors.simulation.fees import FEE_PER_WEIGHT
 from actors.simulation.identity import views
 from domain.chain import ChainView, SeenOutput, SeenSpend
 from domain.ids import EscrowId, KeyImage, OneTimeKey, TxHash
+from domain.money import Atomic
 
 _T = TypeVar("_T")
 
@@ -58,6 +60,10 @@ class SimDaemon:
         await self._up("key_images")
         spent = self._chain.spent_images()
         return tuple(spent.get(image, KeyImageStatus.UNSPENT) for image in images)
+
+    async def fee_per_byte(self) -> Atomic:
+        await self._up("fee_per_byte")
+        return Atomic(FEE_PER_WEIGHT)
 
     async def aclose(self) -> None:
         """Closes nothing: there is no connection."""

@@ -1,11 +1,13 @@
 """Faults on order: what the next calls of a method do instead of answering."""
 
 from collections import defaultdict, deque
+from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
 
 from actors.ports import WalletFault
+from actors.simulation.messages import SetMessage
 
 
 class Fault(StrEnum):
@@ -35,6 +37,8 @@ class Faults:
 
     def __init__(self) -> None:
         self._planned: dict[str, deque[PlannedFault]] = defaultdict(deque)
+        self.forge: Callable[[SetMessage], SetMessage] | None = None
+        """What a dishonest proposer makes of its transaction sets; None leaves them as they are."""
 
     def plan(
         self,

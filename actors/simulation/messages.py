@@ -69,6 +69,10 @@ class SetMessage(msgspec.Struct, frozen=True, kw_only=True):
     change: Atomic
     change_address: str
     fee: Atomic
+    unlock_time: int = 0
+    payment_id: str = ""
+    transactions: int = 1
+    """How many there are of it; a real wallet makes several where one would be too large."""
     nonces: Mapping[str, tuple[str, ...]]
     """For each signer who can complete it, one nonce an input."""
     signers: tuple[str, ...]
@@ -76,7 +80,9 @@ class SetMessage(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def core(self) -> str:
         """What a nonce is bound to: everything but who has signed."""
-        return digest(f"{self.group}/{self.salt}/{self.inputs}/{self.destinations}/{self.change}/{self.fee}")
+        return digest(
+            f"{self.group}/{self.salt}/{self.inputs}/{self.destinations}/{self.change}/{self.fee}/{self.unlock_time}"
+        )
 
 
 def seal(magic: str, message: msgspec.Struct) -> str:

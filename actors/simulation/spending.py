@@ -77,6 +77,11 @@ def transfer(wallet: OpenWallet, destinations: Sequence[Destination], *, chain: 
     return TxProposal(tx_set=seal(TX_SET_MAGIC, message), fee=fee, amount=amount, key_images=images)
 
 
+def forged(tx_set: str, forge: Callable[[SetMessage], SetMessage]) -> str:
+    """Rewrites a set as a proposer might who wants something else signed than was decided."""
+    return seal(TX_SET_MAGIC, forge(unseal(TX_SET_MAGIC, tx_set, SetMessage)))
+
+
 def set_frozen(wallet: OpenWallet, image: KeyImage, *, frozen: bool) -> None:
     """Keeps an output out of transfers, or lets it in again; refused for a key image the wallet does not know."""
     found = next((key for key, each in wallet.outputs.items() if each.key_image == image), None)
@@ -89,20 +94,19 @@ def describe(wallet: OpenWallet, tx_set: str) -> tuple[TxDescription, ...]:
     """Says what a set does; refused with -34 until this wallet has seen the outputs it spends."""
     message = _read_set("describe_transfer", wallet, tx_set)
     recipients = tuple(Destination(address=address, amount=amount) for address, amount in message.destinations)
-    return (
-        TxDescription(
-            amount_in=message.amount_in,
-            amount_out=Atomic(message.amount_in - message.fee),
-            recipients=recipients,
-            change_amount=message.change,
-            change_address=message.change_address,
-            fee=message.fee,
-            unlock_time=0,
-            payment_id="",
-            dummy_outputs=1 if len(recipients) == 1 and not message.change else 0,
-            ring_size=RING_SIZE,
-        ),
+    one = TxDescription(
+        amount_in=message.amount_in,
+        amount_out=Atomic(message.amount_in - message.fee),
+        recipients=recipients,
+        change_amount=message.change,
+        change_address=message.change_address,
+        fee=message.fee,
+        unlock_time=message.unlock_time,
+        payment_id=message.payment_id,
+        dummy_outputs=1 if len(recipients) == 1 and not message.change else 0,
+        ring_size=RING_SIZE,
     )
+    return (one,) * message.transactions
 
 
 def sign(wallet: OpenWallet, tx_set: str, *, chain: SimChain) -> SignedTx:

@@ -6,6 +6,8 @@ import copy
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from actors.ports import (
     Destination,
     KexResult,
@@ -182,7 +184,9 @@ class SimWallet:
 
     async def transfer(self, destinations: Sequence[Destination]) -> TxProposal:
         def transfer() -> TxProposal:
-            return spending.transfer(self._process.need("transfer"), destinations, chain=self._chain)
+            made = spending.transfer(self._process.need("transfer"), destinations, chain=self._chain)
+            forge = self.faults.forge
+            return made if forge is None else replace(made, tx_set=spending.forged(made.tx_set, forge))
 
         return await self._answer("transfer", transfer)
 

@@ -4,7 +4,7 @@ import msgspec
 from aiohttp import web
 
 from schemas import requests as r
-from schemas.answers import PoolReloaded, PoolScaled, PoolShown, SlotDrained, SlotShown
+from schemas.pool_answers import PoolReloaded, PoolScaled, PoolShown, SlotDrained, SlotShown
 from service.api.door import admin_of, answer_json, body_of, house_of
 from service.given_slots import GivenSlotsWrong
 from service.pool_scaler import Scaled, SizeInvalid

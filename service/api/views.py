@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 
 from domain.deadlines import deadlines
+from domain.dispute import fee_tx_hash
 from domain.ids import Micros
-from domain.payout import inputs_sum, signable, unlocked_sum
+from domain.payout import change_of, inputs_sum, signable, unlocked_sum
 from domain.roles import Role
 from domain.setup import payin_address
 from domain.states import (
@@ -101,8 +102,7 @@ def dispute(row: DisputeRow, opened: OpenedCase) -> a.DisputeCase:
         fee_atomic=row.fee_atomic,
         decided_at=_maybe(row.decided_at),
         winner_tx_hash=row.winner_tx_hash,
-        # One transaction pays the winner and the arbiter together.
-        arbiter_fee_tx_hash=row.winner_tx_hash if row.fee_atomic else None,
+        arbiter_fee_tx_hash=row.arbiter_fee_tx_hash,
     )
 
 
@@ -147,7 +147,7 @@ def escrow(state: Escrow, *, cursor: str, history: Iterable[Recorded], opened: O
         awaited=_awaited(state),
         deadlines=tuple(a.DeadlineAt(kind=each.kind, due=moment(each.due)) for each in deadlines(state)),
         offers=tuple(_offer(each) for each in core.offers),
-        case=_case(core.case, opened) if core.case and opened else None,
+        case=_case(state, core.case, opened) if core.case and opened else None,
         payouts=tuple(_payout(each, money) for each in money.payouts) if money else (),
         recovery=core.recovery,
         history=tuple(
@@ -248,7 +248,7 @@ def _offer(offer: Offer) -> a.OfferFacts:
     )
 
 
-def _case(case: Case, opened: OpenedCase) -> a.CaseFacts:
+def _case(state: Escrow, case: Case, opened: OpenedCase) -> a.CaseFacts:
     paid = case.winner_tx_hash if case.status is CaseStatus.RESOLVED else None
     return a.CaseFacts(
         case_id=case.case_id,
@@ -263,8 +263,7 @@ def _case(case: Case, opened: OpenedCase) -> a.CaseFacts:
         fee_atomic=case.fee_atomic,
         decided_at=_maybe(case.decided_at),
         winner_tx_hash=paid,
-        # One transaction pays the winner and the arbiter together.
-        arbiter_fee_tx_hash=paid if case.fee_atomic else None,
+        arbiter_fee_tx_hash=fee_tx_hash(state),
     )
 
 
@@ -291,6 +290,7 @@ def _epoch(epoch: Epoch, money: Money) -> a.EpochFacts:
         since=moment(epoch.since),
         proposer=proposal.proposer.value if proposal else None,
         network_fee_atomic=proposal.network_fee if proposal else None,
+        change_atomic=change_of(money, epoch) if proposal else None,
         shares=tuple(a.ShareFacts(roles=_roles(share.roles), amount=share.amount) for share in shares),
         tx_hash=epoch.signature.tx_hash if epoch.signature else None,
         broadcast=epoch.broadcast,

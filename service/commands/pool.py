@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from domain.ids import UserId
-from schemas.answers import Answer, PoolReloaded, PoolScaled, PoolShown, SlotDrained, SlotShown
+from schemas.answers import Answer
+from schemas.pool_answers import PoolReloaded, PoolScaled, PoolShown, SlotDrained, SlotShown
 from schemas.problems import Problem
 from service.auth import Right, issue_token
 from service.commands.serve import RUN_FILE, Running

@@ -8,6 +8,7 @@ from aiohttp import web
 from actors.daemon_rpc import TXS_PER_CALL, HttpDaemon
 from actors.monero_programs import reserved_port
 from actors.ports import DaemonDown, KeyImageStatus
+from actors.simulation.fees import FEE_PER_WEIGHT
 from domain.ids import KeyImage, TxHash
 
 UNKNOWN = TxHash("11" * 32)
@@ -51,6 +52,10 @@ async def test_a_payment_waits_in_the_pool_and_is_found_again_in_its_block(world
 async def test_a_key_image_nobody_used_is_unspent(world):
     assert await world.daemon.key_images([KeyImage("22" * 32)]) == (KeyImageStatus.UNSPENT,)
     assert await world.daemon.key_images([]) == ()
+
+
+async def test_a_byte_costs_what_it_cost_in_the_recordings(world):
+    assert abs(await world.daemon.fee_per_byte() - FEE_PER_WEIGHT) < FEE_PER_WEIGHT // 5
 
 
 async def test_a_reorganisation_changes_the_hash_of_a_height(world):

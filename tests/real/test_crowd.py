@@ -23,9 +23,10 @@ import pytest
 from actors.processes import Process, ProcessKeeper
 from domain.ids import UserId
 from domain.roles import THREE
-from schemas.answers import EscrowPage, PoolShown
+from schemas.answers import EscrowPage
 from schemas.bundle import Bundle
 from schemas.orders import BatchAnswer
+from schemas.pool_answers import PoolShown
 from service.auth import Right, issue_token
 from service.commands.serve import Running
 from service.commands.stage import Person, service_process

@@ -8,11 +8,13 @@ from domain.commands import AnyCommand
 from domain.deadlines import deadlines
 from domain.evolve import fold
 from domain.ids import OneTimeKey, UserId
+from domain.money import Atomic
 from domain.refusals import Refused
 from domain.roles import PARTIES, Role
 from domain.setup import is_placeholder, payin_address
-from domain.states import TERMINAL, CaseStatus, Escrow, Money, Payout, money_of
+from domain.states import TERMINAL, CaseStatus, Epoch, Escrow, Money, Payout, money_of
 from domain.steps import Step
+from domain.terms import FeeSettlement
 from domain.turns import Awaited, awaited, turns
 from schemas.codec import decode, encode
 from tests.given import USERS
@@ -30,6 +32,8 @@ class Promises:
     decided: dict[int, set[Role]] = field(default_factory=dict)
     """By payout: whose explicit command or turn wanted it."""
     signed: dict[str, tuple[OneTimeKey, ...]] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
+    """By transaction: what it leaves at the escrow's address for the arbiter."""
     kinds: set[str] = field(default_factory=set)
     stages: set[int] = field(default_factory=set)
 
@@ -79,13 +83,13 @@ class Promises:
         for event in answer:
             if isinstance(event, e.PayoutOpened):
                 self.decided[event.number] = said
+                if event.purpose is e.Purpose.FEE:  # the ruling said that the arbiter is paid
+                    ruling = next(each for each in _payouts(after) if each.purpose is e.Purpose.RULING)
+                    self.decided[event.number] = self.decided[ruling.number] & {Role.ARBITER}
             if isinstance(event, e.PayoutSigned):
-                self.signed[event.tx_hash] = next(
-                    epoch.inputs
-                    for payout in _payouts(after)
-                    for epoch in payout.epochs
-                    if (payout.number, epoch.number) == (event.payout, event.epoch)
-                )
+                payout, epoch = _signed_in(after, event)
+                self.signed[event.tx_hash] = epoch.inputs
+                self.kept[event.tx_hash] = _kept(after, payout, epoch)
 
     # -- what holds ------------------------------------------------------------------------------------------
 
@@ -105,12 +109,16 @@ class Promises:
                 payout = next(each for each in money.payouts if each.number == event.payout)
                 epoch = next(each for each in payout.epochs if each.number == event.epoch)
                 inputs = sum(money.deposits[key].amount for key in epoch.inputs)
-                assert sum(share.amount for share in event.shares) + event.network_fee == inputs, "money made or lost"
+                kept, paid = _kept(after, payout, epoch), sum(share.amount for share in event.shares)
+                assert paid + kept + event.network_fee == inputs, "money made or lost"
+                of_arbiter = {money.deposits[key].tx_hash in self.kept for key in epoch.inputs}
+                assert of_arbiter == {payout.purpose is e.Purpose.FEE}, "paid with somebody else's money"
                 assert all(share.amount > 0 for share in event.shares)
                 receivers = [role for share in event.shares for role in share.roles]
                 assert len(receivers) == len(set(receivers))
-                assert payout.purpose is e.Purpose.RULING or Role.ARBITER not in receivers, "a fee without a ruling"
-                _as_decided(after, payout, event, inputs)
+                ruled = payout.purpose in (e.Purpose.RULING, e.Purpose.FEE)
+                assert ruled or Role.ARBITER not in receivers, "a fee without a ruling"
+                _as_decided(after, payout, event, inputs, kept=kept)
 
     def _signatures(self, answer: tuple[e.AnyEvent, ...], after: Escrow) -> None:
         for event in answer:
@@ -177,15 +185,34 @@ def _right_pair(payout: Payout, pair: tuple[Role, Role]) -> bool:
             return pair == (Role.VENDOR, Role.BUYER)
         case e.Purpose.REFUND:
             return pair == (Role.BUYER, Role.VENDOR)
-        case e.Purpose.RULING:
+        case e.Purpose.RULING | e.Purpose.FEE:
             return proposer in PARTIES and cosigner is Role.ARBITER
         case e.Purpose.AGREEMENT:
             return set(pair) == set(PARTIES)
 
 
-def _as_decided(state: Escrow, payout: Payout, event: e.PayoutProposed, inputs: int) -> None:
+def _signed_in(state: Escrow, event: e.PayoutSigned) -> tuple[Payout, Epoch]:
+    payout = next(each for each in _payouts(state) if each.number == event.payout)
+    return payout, next(each for each in payout.epochs if each.number == event.epoch)
+
+
+def _kept(state: Escrow, payout: Payout, epoch: Epoch) -> int:
+    """Computes what has to stay at the address: the fee, where it is swept afterwards and worth it."""
+    terms, money, proposal = state.core.terms, money_of(state), epoch.proposal
+    assert money is not None and proposal is not None
+    if payout.purpose is not e.Purpose.RULING or terms.policy.fee_settlement is not FeeSettlement.SWEEP:
+        return 0
+    fee, dust = terms.amount * 2 // 100, terms.policy.dust_atomic
+    left = sum(money.deposits[key].amount for key in epoch.inputs) - proposal.network_fee - fee
+    return fee if fee > dust + proposal.network_fee and left > dust else 0
+
+
+def _as_decided(state: Escrow, payout: Payout, event: e.PayoutProposed, inputs: int, *, kept: int) -> None:
     """Compares the shares with the decision, where no share is so small that it has to join another."""
     terms, rest = state.core.terms, inputs - event.network_fee
+    if payout.purpose is e.Purpose.FEE:
+        assert event.shares == (e.Share(roles=(Role.ARBITER,), amount=Atomic(rest)),)
+        return
     fee = min(terms.amount * 2 // 100, rest) if payout.purpose is e.Purpose.RULING else 0
     left = rest - fee
     released = payout.purpose is e.Purpose.RELEASE or (payout.purpose is e.Purpose.RULING and payout.surplus_to_buyer)
@@ -194,7 +221,7 @@ def _as_decided(state: Escrow, payout: Payout, event: e.PayoutProposed, inputs: 
         buyer = min(surplus, left)
     else:
         buyer = left * payout.buyer_share_bp // 10_000
-    parts = {Role.BUYER: buyer, Role.VENDOR: left - buyer, Role.ARBITER: fee}
+    parts = {Role.BUYER: buyer, Role.VENDOR: left - buyer, Role.ARBITER: fee - kept}
     if any(0 < part <= terms.policy.dust_atomic for part in parts.values()):
         return
     wanted: dict[str, int] = {}

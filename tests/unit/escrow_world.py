@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
 from domain import commands as c
 from domain import events as e
 from domain.commands import AnyCommand
@@ -15,7 +18,7 @@ from domain.setup import message_digest
 from domain.shredding import unsettled_of
 from domain.states import Escrow, money_of, name
 from domain.steps import Round, Step
-from domain.terms import Policy
+from domain.terms import FeeSettlement, Policy
 from domain.turns import Turn, turn_of, turns
 from tests.given import ADDRESS, AMOUNT, BUYER, HOUR, SECOND, START, USERS, terms
 from tests.unit.escrow_promises import Promises
@@ -48,6 +51,7 @@ class World:
     seats: SeatKind = SeatKind.POOL
     amount: int = AMOUNT
     same_address: bool = False
+    settlement: FeeSettlement | UnsetType = UNSET
     now: Micros = START
     chain: Chain = field(default_factory=Chain)
     events: list[e.AnyEvent] = field(default_factory=list)
@@ -58,7 +62,7 @@ class World:
     count: int = 0
 
     def __post_init__(self) -> None:
-        order = terms(amount=self.amount, seats=self.seats, policy=POLICY)
+        order = terms(amount=self.amount, seats=self.seats, policy=replace(POLICY, fee_settlement=self.settlement))
         self.give(c.CreateEscrow(at=self.now, terms=order, by=BUYER))
 
     # -- one command -----------------------------------------------------------------------------------------
@@ -289,7 +293,7 @@ class World:
         signed = self.promises.signed
         if signed:
             tx, inputs = list(signed.items())[-1 - (n % len(signed) if n > 5 else 0)]
-            self.chain.spend(inputs, tx)
+            self.chain.spend(inputs, tx, change=self.promises.kept.get(tx, 0))
 
     def _spend_foreign(self, n: int) -> None:
         keys = [k for k in self.chain.outputs if k not in self.chain.spends]

@@ -15,6 +15,8 @@ class Chain:
     height: int = 100
     outputs: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     spends: dict[str, tuple[str, int | None]] = field(default_factory=dict)
+    change: dict[str, str] = field(default_factory=dict)
+    """Which transaction left which output over."""
     made: int = 0
 
     def pay(self, amount: int) -> None:
@@ -37,12 +39,24 @@ class Chain:
         self.spends = {k: (tx, h if h is not None and h < self.height else None) for k, (tx, h) in kept.items()}
         if drops:
             self.spends = {k: (tx, h) for k, (tx, h) in self.spends.items() if h is not None}
+        self._drop_what_came_from_nothing()
 
-    def spend(self, keys: Sequence[str], tx: str) -> bool:
+    def _drop_what_came_from_nothing(self) -> None:
+        while True:
+            there = {tx for tx, _ in self.spends.values()}
+            gone = {k for k, tx in self.change.items() if k in self.outputs and tx not in there}
+            if not gone:
+                return
+            self.outputs = {k: v for k, v in self.outputs.items() if k not in gone}
+            self.spends = {k: v for k, v in self.spends.items() if k not in gone}
+
+    def spend(self, keys: Sequence[str], tx: str, *, change: int = 0) -> bool:
         """Puts a transaction into the pool if the chain's rules let it."""
         free = all(k in self.outputs and k not in self.spends and self.unlocked(k) for k in keys)
         if free:
             self.spends |= {k: (tx, None) for k in keys}
+        if free and keys and change:
+            self.outputs[f"change-{tx}"], self.change[f"change-{tx}"] = (change, None), tx
         return free and bool(keys)
 
     def unlocked(self, key: str) -> bool:
@@ -53,7 +67,7 @@ class Chain:
         outputs = [
             SeenOutput(
                 one_time_key=OneTimeKey(k),
-                tx_hash=TxHash(f"tx-{k}"),
+                tx_hash=TxHash(self.change.get(k, f"tx-{k}")),
                 amount=Atomic(amount),
                 height=h,
                 unlocked=self.unlocked(k),

@@ -113,11 +113,16 @@ def test_hosted_seats_are_the_default_on_test_networks_only() -> None:
     assert [mixed.default_seats[role] for role in THREE] == [SeatKind.RELAY, SeatKind.POOL, SeatKind.REGISTERED]
 
 
+WORDS = ("arbiter_fee_ppm", "stuck_s", "fee_settlement")
+"""Figures that are not written as one whole number."""
+
+
 def test_every_figure_of_the_rules_can_be_set() -> None:
-    figures = {field.upper(): "7" for field in Policy.__struct_fields__ if field not in ("arbiter_fee_ppm", "stuck_s")}
-    policy = load_settings(figures | {"STUCK_S": "1,2,3,4"}).policy()
+    figures = {field.upper(): "7" for field in Policy.__struct_fields__ if field not in WORDS}
+    policy = load_settings(figures | {"STUCK_S": "1,2,3,4", "FEE_SETTLEMENT": "sweep"}).policy()
     assert all(getattr(policy, field.lower()) == 7 for field in figures)
     assert policy.stuck_s == (1, 2, 3, 4)
+    assert policy.sweeps and not load_settings({}).policy().sweeps
 
 
 def test_a_database_of_ones_own_needs_a_key_of_ones_own() -> None:

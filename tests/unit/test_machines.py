@@ -5,11 +5,13 @@ import random
 from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec import UNSET, UnsetType
 
 from domain.events import EVENT_TYPES
 from domain.evolve import fold
 from domain.roles import THREE, Role, SeatKind
 from domain.states import NAMES, money_of, name
+from domain.terms import FeeSettlement
 from schemas.codec import decode, encode
 from tests.given import AMOUNT
 from tests.unit.escrow_promises import spent_once
@@ -24,9 +26,17 @@ class EscrowMachine(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(kind=st.sampled_from(SeatKind), amount=amounts, same=st.booleans(), ready=st.integers(0, 3))
-    def create(self, kind: SeatKind, amount: int, same: bool, ready: int) -> None:
-        self.world = World(seats=kind, amount=amount, same_address=same)
+    @initialize(
+        kind=st.sampled_from(SeatKind),
+        amount=amounts,
+        same=st.booleans(),
+        settlement=st.sampled_from((UNSET, *FeeSettlement)),
+        ready=st.integers(0, 3),
+    )
+    def create(
+        self, kind: SeatKind, amount: int, same: bool, settlement: FeeSettlement | UnsetType, ready: int
+    ) -> None:
+        self.world = World(seats=kind, amount=amount, same_address=same, settlement=settlement)
         if ready:
             self.world.set_up()
 
@@ -77,7 +87,12 @@ def play(seed: int, *, steps: int = 40) -> World:
     """Plays one life whose every choice comes from a seed."""
     rng = random.Random(seed)
     amount = rng.choice((AMOUNT, AMOUNT, AMOUNT, 4_000_000_000))
-    world = World(seats=rng.choice(tuple(SeatKind)), amount=amount, same_address=rng.random() < 0.2)
+    world = World(
+        seats=rng.choice(tuple(SeatKind)),
+        amount=amount,
+        same_address=rng.random() < 0.2,
+        settlement=rng.choice((UNSET, *FeeSettlement)),
+    )
     if rng.random() < 0.8:
         world.set_up()
     for _ in range(steps):
