@@ -57,6 +57,10 @@ class Faults:
         queue = self._planned.get(method) or self._planned.get("*")
         return queue.popleft() if queue else None
 
+    def left(self, method: str) -> int:
+        """Counts the faults that no call of a method has suffered yet."""
+        return len(self._planned.get(method, ()))
+
     def clear(self) -> None:
         """Calls off whatever is ordered."""
         self._planned.clear()

@@ -2,17 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from actors.clock import SystemClock
-from actors.daemon_rpc import HttpDaemon
 from actors.ports import WalletRpc
-from actors.scan.follower import ScannerWatch
+from actors.slots import Slot, SlotHost
 from domain.events import AddressConfirmed, AnyEvent, PayoutProposed
 from domain.evolve import fold
 from domain.ids import Address, EscrowId
@@ -20,19 +16,14 @@ from domain.roles import THREE, Role
 from domain.setup import is_placeholder, payin_address
 from domain.states import Completed, Escrow, Refunded
 from domain.terms import Policy
-from eventstore.opening import memory_store
-from ops.regtest.chain import FunderWallet, RegtestChain
-from schemas.codec import decode
-from service.embedded import EmbeddedWorld
-from service.node import Node, NodeLimits
 from tests.chaos.child import do_what_is_awaited
 from tests.given import AMOUNT
 from tests.real.child import mining_helps
-from tests.real_world import FUNDER, RichChain, WrappedHost, balances, funder_running, paid_by
+from tests.real.stage import LIFE_S, Stage, stage_running
+from tests.real_world import RichChain, WrappedHost, balances, paid_by
 
 pytestmark = [pytest.mark.timeout(1200)]
 
-LIFE_S = 400.0
 ARBITERS = AMOUNT * Policy().arbiter_fee_ppm // 1_000_000
 
 
@@ -51,95 +42,57 @@ class Curious:
         return made
 
 
-@dataclass(kw_only=True)
-class Stage:
-    """A node on real wallets, and an ordinary wallet beside it."""
+@pytest.fixture
+async def stage(home: Path, rich_chain: RichChain, placeholders: list[Address]) -> AsyncIterator[Stage]:
+    def curious(slot: Slot) -> SlotHost:
+        return WrappedHost(slot.host, lambda rpc: cast(WalletRpc, Curious(rpc, placeholders)))
 
-    node: Node
-    chain: RegtestChain
-    funder: FunderWallet
-    rich: RichChain
-    placeholders: list[Address]
-
-    async def live(self, escrow_id: EscrowId, *, dispute: bool) -> Escrow:
-        """Plays one escrow to its end."""
-        paid = False
-        async with asyncio.timeout(LIFE_S):
-            while True:
-                state = await self.node.desk.state(escrow_id)
-                if isinstance(state, (Completed, Refunded)):
-                    return state
-                await do_what_is_awaited(
-                    self.node, state, dispute=dispute, escrow_id=escrow_id, addresses=self.rich.receivers.__getitem__
-                )
-                if state is not None and not paid and (address := payin_address(state)):
-                    await self.funder.refresh()
-                    await self.funder.pay(address, AMOUNT)
-                    paid = True
-                elif state is not None:
-                    await self._mine_if_awaited(state)
-                await asyncio.sleep(0.05)
-
-    async def primed(self) -> set[str]:
-        """Waits until each slot has a fresh wallet open, and names the wallets."""
-        async with asyncio.timeout(LIFE_S):
-            while sum(counts.primed for counts in self.node.slot_counts().values()) < len(THREE):
-                await asyncio.sleep(0.1)
-        return {row.name for row in (await self.node.store.primed.free()).values()}
-
-    async def events(self, escrow_id: EscrowId) -> list[AnyEvent]:
-        """Reads an escrow's whole stream."""
-        recorded = await self.node.store.log.read_stream(escrow_id)
-        return [decode(type=each.type, schema_version=each.schema_version, body=each.body) for each in recorded]
-
-    async def _mine_if_awaited(self, state: Escrow) -> None:
-        if mining_helps(state):
-            await self.chain.mine(1, to=self.rich.miner)
+    async with stage_running(home, rich_chain, host=curious) as stage:
+        yield stage
 
 
 @pytest.fixture
-async def stage(home: Path, rich_chain: RichChain) -> AsyncIterator[Stage]:
-    async with AsyncExitStack() as stack:
-        world = EmbeddedWorld(home=home)
-        stack.push_async_callback(world.stop)
-        await world.start_chain_and_slots()
-        funder = await stack.enter_async_context(funder_running(home, daemon_url=world.daemon_url))
-        await funder.open(FUNDER, password="")
-        stack.push_async_callback(funder.close)
-        daemon, chain = HttpDaemon(world.daemon_url), RegtestChain(world.daemon_url)
-        stack.push_async_callback(daemon.aclose)
-        stack.push_async_callback(chain.aclose)
-        shown: list[Address] = []
-        for slot in world.slots:
-            slot.host = WrappedHost(slot.host, lambda rpc: cast(WalletRpc, Curious(rpc, shown)))
-        node = Node(
-            store=memory_store(partitions=4),
-            clock=SystemClock(),
-            network="regtest",
-            slots=world.slots,
-            daemon=daemon,
-            watch=ScannerWatch(daemon, clock=SystemClock(), network="regtest"),
-            limits=NodeLimits(watch_poll_s=0.2),
-        )
-        await node.start()
-        stack.push_async_callback(node.stop)
-        yield Stage(node=node, chain=chain, funder=funder, rich=rich_chain, placeholders=shown)
+def placeholders() -> list[Address]:
+    """What wallets showed right after `make_multisig`."""
+    return []
 
 
-async def test_both_endings_pay_to_the_atomic_unit_and_no_placeholder_is_ever_shown(stage: Stage) -> None:
+async def live(stage: Stage, escrow_id: EscrowId, *, dispute: bool) -> Escrow:
+    """Plays one escrow to its end."""
+    paid = False
+    async with asyncio.timeout(LIFE_S):
+        while True:
+            state = await stage.node.desk.state(escrow_id)
+            if isinstance(state, (Completed, Refunded)):
+                return state
+            await do_what_is_awaited(
+                stage.node, state, dispute=dispute, escrow_id=escrow_id, addresses=stage.rich.receivers.__getitem__
+            )
+            if state is not None and not paid and (address := payin_address(state)):
+                await stage.funder.refresh()
+                await stage.funder.pay(address, AMOUNT)
+                paid = True
+            elif state is not None and mining_helps(state):
+                await stage.mine()
+            await asyncio.sleep(0.05)
+
+
+async def test_both_endings_pay_to_the_atomic_unit_and_no_placeholder_is_ever_shown(
+    stage: Stage, placeholders: list[Address]
+) -> None:
     # One test for three claims: bringing real wallets up and through a set-up is what costs.
     released = await _released(stage, EscrowId("esc_released"))
     await _refunded(stage, EscrowId("esc_refunded"), before=released)
-    assert len(stage.placeholders) == 2 * len(THREE)
-    assert all(is_placeholder(shown) for shown in stage.placeholders)
+    assert len(placeholders) == 2 * len(THREE)
+    assert all(is_placeholder(shown) for shown in placeholders)
     for escrow_id in ("esc_released", "esc_refunded"):
-        _check_addresses(await stage.events(EscrowId(escrow_id)), stage.placeholders)
+        _check_addresses(await stage.events(EscrowId(escrow_id)), placeholders)
     assert stage.node.problems == []
 
 
 async def _released(stage: Stage, escrow_id: EscrowId) -> dict[Role, int]:
     """The vendor gets all but the network fee; returns what the receivers hold."""
-    state = await stage.live(escrow_id, dispute=False)
+    state = await live(stage, escrow_id, dispute=False)
     assert isinstance(state, Completed)
     vendors = AMOUNT - _network_fee(await stage.events(escrow_id))
     held = await balances(stage.funder, stage.rich)
@@ -151,7 +104,7 @@ async def _released(stage: Stage, escrow_id: EscrowId) -> dict[Role, int]:
 async def _refunded(stage: Stage, escrow_id: EscrowId, *, before: dict[Role, int]) -> None:
     """The arbiter gets exactly two percent of the amount, the buyer all the rest but the network fee."""
     primed = await stage.primed()
-    state = await stage.live(escrow_id, dispute=True)
+    state = await live(stage, escrow_id, dispute=True)
     assert isinstance(state, Refunded)
     assert {state.core.seats[role].wallet_id for role in THREE} == primed, "made beforehand, with a 1:1 lookahead"
     buyers = AMOUNT - ARBITERS - _network_fee(await stage.events(escrow_id))

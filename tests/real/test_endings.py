@@ -1,0 +1,314 @@
+"""Every way an escrow's money can leave it, on real wallets and a real chain, to the atomic unit.
+
+The seat that a payout does not need is stopped since the set-up: its wallet is opened for nobody.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from actors.ailments import Ailment, SlotUnusable
+from actors.escrow import Accepted
+from actors.monero_programs import WalletProgram, launch_wallet, reserved_port
+from actors.ports import Destination, WalletRpc
+from actors.processes import ProcessKeeper
+from actors.sealed import EscrowSecrets
+from actors.slot_messages import SupervisorLimits
+from actors.slots import Slot, SlotHost
+from domain import commands as c
+from domain.commands import AnyCommand
+from domain.dispute import fee_tx_hash
+from domain.events import PayoutProposed, Verdict
+from domain.ids import Address, CaseId, EscrowId, Sealed, TxHash
+from domain.money import Atomic
+from domain.roles import THREE, Role
+from domain.setup import payin_address
+from domain.states import Completed, Escrow, Money, Refunded, money_of, name
+from domain.terms import FeeSettlement, Policy, arbiter_fee
+from service.embedded import WALLETS
+from service.node import NodeLimits
+from tests import soak
+from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
+from tests.real.child import mining_helps
+from tests.real.stage import LIFE_S, Stage, stage_running
+from tests.real_world import RichChain
+from tests.sim_world import create, moment, set_addresses, tell
+
+pytestmark = [pytest.mark.timeout(1200)]
+
+LIMITS = NodeLimits(watch_poll_s=0.2, supervisor=SupervisorLimits(recheck_s=0.5))
+DUST = 1_000_000
+FEE = AMOUNT * Policy().arbiter_fee_ppm // 1_000_000
+SWEEP = Policy(fee_settlement=FeeSettlement.SWEEP)
+OLD = 1_440 if soak.SECONDS else 60
+"""Blocks between an export and its signature: two days of them, two hours where time is short."""
+
+
+@dataclass(frozen=True)
+class AbsentHost:
+    """A slot's host that reaches nothing while its role is absent."""
+
+    slot: Slot
+    host: SlotHost
+    absent: set[Role]
+
+    async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> WalletRpc:
+        if self.slot.role in self.absent:
+            raise SlotUnusable(Ailment.REFUSED, ended=True)
+        return await self.host.reach(fence=fence, clean=clean, before_call=before_call)
+
+    async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
+        await self.host.make_wallet(rpc, name, password=password, wanted=wanted)
+
+    def shows(self, name: str) -> None:
+        self.host.shows(name)
+
+    def silent(self) -> bool:
+        return self.host.silent()
+
+
+@dataclass
+class Player:
+    """Plays escrows on a stage; each has receivers of its own."""
+
+    stage: Stage
+    absent: set[Role]
+    receivers: dict[EscrowId, Mapping[Role, Address]] = field(default_factory=dict)
+
+    async def set_up(self, *names: str, policy: Policy | None = None) -> list[EscrowId]:
+        """Creates escrows and waits until all have an address."""
+        made = [EscrowId(f"esc_{each}") for each in names]
+        for escrow_id in made:
+            self.receivers[escrow_id] = {role: await self.stage.funder.new_address() for role in THREE}
+            await create(self.stage.node, escrow_id=escrow_id, policy=policy)
+            await set_addresses(self.stage.node, escrow_id, to=self.receivers[escrow_id].__getitem__)
+        for escrow_id in made:
+            await self.until(escrow_id, lambda state: payin_address(state) is not None, mine=False)
+        return made
+
+    async def pay(self, escrow_id: EscrowId, *amounts: int) -> None:
+        """Pays an escrow from outside, each amount in a transaction of its own."""
+        address = payin_address(await self.state(escrow_id))
+        assert address is not None
+        await self.stage.funder.refresh()
+        for amount in amounts:
+            await self.stage.funder.pay(address, amount)
+
+    async def say(self, escrow_id: EscrowId, *commands: AnyCommand) -> None:
+        """Brings what people say to an escrow; each must be accepted."""
+        for number, command in enumerate(commands):
+            answer = await tell(self.stage.node, escrow_id, command, key=f"{type(command).__name__}-{number}")
+            assert isinstance(answer, Accepted), answer
+
+    async def state(self, escrow_id: EscrowId) -> Escrow:
+        state = await self.stage.node.desk.state(escrow_id)
+        assert state is not None
+        return state
+
+    async def until(self, escrow_id: EscrowId, holds: Callable[[Escrow], bool], *, mine: bool = True) -> Escrow:
+        """Waits until something holds of an escrow, mining while blocks are what it waits for."""
+        async with asyncio.timeout(LIFE_S):
+            while not holds(state := await self.state(escrow_id)):
+                if mine and mining_helps(state):
+                    await self.stage.mine()
+                await asyncio.sleep(0.05)
+        return state
+
+    async def ready(self, *escrow_ids: EscrowId) -> None:
+        """Waits until escrows are funded, and every payout of theirs would be recognised."""
+        for escrow_id in escrow_ids:
+            await self.until(escrow_id, _is_ready)
+
+    async def ended(self, escrow_id: EscrowId) -> Escrow:
+        """Waits until an escrow is over and nothing is left to be paid."""
+        return await self.until(escrow_id, _is_over)
+
+    async def held(self, escrow_id: EscrowId) -> dict[Role, int]:
+        """What the three receivers of an escrow hold, in atomic units."""
+        await self.stage.funder.refresh()
+        held = {each.address: each.balance for each in (await self.stage.funder.balance()).per_subaddress}
+        return {role: held.get(address, 0) for role, address in self.receivers[escrow_id].items()}
+
+    async def network_fees(self, escrow_id: EscrowId) -> list[int]:
+        """Lists the network fees of an escrow's payouts, one a payout."""
+        proposed = [each for each in await self.stage.events(escrow_id) if isinstance(each, PayoutProposed)]
+        return list({each.payout: each.network_fee for each in proposed}.values())
+
+    @asynccontextmanager
+    async def without(self, role: Role) -> AsyncIterator[None]:
+        """Keeps a role's wallets from being opened."""
+        self.absent.add(role)
+        yield
+        self.absent.discard(role)
+
+
+@pytest.fixture
+async def player(home: Path, rich_chain: RichChain) -> AsyncIterator[Player]:
+    absent: set[Role] = set()
+    async with stage_running(
+        home, rich_chain, host=lambda slot: AbsentHost(slot, slot.host, absent), limits=LIMITS
+    ) as stage:
+        yield Player(stage, absent)
+        assert stage.node.problems == []
+
+
+async def test_release_refund_and_agreement_pay_while_the_arbiter_is_away(player: Player) -> None:
+    released, refunded, agreed = await player.set_up("released", "refunded", "agreed")
+    async with player.without(Role.ARBITER):
+        await player.pay(released, DUST, AMOUNT)  # too little to be spent, and it must not be in the way
+        await player.pay(refunded, AMOUNT // 3, AMOUNT - AMOUNT // 3)
+        await player.pay(agreed, AMOUNT)
+        await player.ready(released, refunded, agreed)
+        await player.stage.mine(OLD)
+        at = moment(player.stage.node)
+        await player.say(released, c.Ship(at=at, by=VENDOR), c.ConfirmDelivery(at=at, by=BUYER))
+        await player.say(refunded, c.GrantRefund(at=at, by=VENDOR))
+        offer = c.ProposeAgreement(at=at, by=VENDOR, buyer_share_bp=6_000)
+        await player.say(agreed, offer, c.AcceptAgreement(at=at, by=BUYER, number=1))
+        ends = [await player.ended(each) for each in (released, refunded, agreed)]
+    assert [type(each) for each in ends] == [Completed, Refunded, Completed]
+    assert [getattr(each, "outcome", None) for each in ends] == ["released", None, "agreed"]
+    (fee,), (other_fee,), (third_fee,) = [await player.network_fees(each) for each in (released, refunded, agreed)]
+    assert await player.held(released) == _held(vendor=AMOUNT - fee)
+    assert await player.held(refunded) == _held(buyer=AMOUNT - other_fee)
+    buyers = (AMOUNT - third_fee) * 6_000 // 10_000
+    assert await player.held(agreed) == _held(buyer=buyers, vendor=AMOUNT - third_fee - buyers)
+    assert [_seats(end) for end in ends] == [{Role.VENDOR, Role.BUYER}] * 3
+
+
+async def test_rulings_pay_while_the_loser_is_away_and_the_arbiter_is_paid_with_the_winner_or_after(
+    player: Player,
+) -> None:
+    vendors, buyers = await player.set_up("vendor_wins", "buyer_wins")
+    (split,) = await player.set_up("split", policy=SWEEP)
+    async with player.without(Role.BUYER):
+        await player.pay(vendors, AMOUNT)
+        await player.ready(vendors)
+        await player.say(vendors, *_ruling(player, by=VENDOR, verdict=Verdict.RELEASE))
+        vendor_won = await player.ended(vendors)
+    async with player.without(Role.VENDOR):
+        await player.pay(buyers, AMOUNT)
+        await player.ready(buyers)
+        await player.say(buyers, *_ruling(player, by=BUYER, verdict=Verdict.REFUND))
+        buyer_won = await player.ended(buyers)
+    await player.pay(split, AMOUNT)
+    await player.ready(split)
+    await player.say(split, *_ruling(player, by=BUYER, verdict=Verdict.SPLIT, buyer_share_bp=3_000))
+    await player.until(split, _payout_confirmed)
+    await player.stage.chain.pop(3)  # the payout falls out of its block, and the change with it
+    divided = await player.ended(split)
+    assert [type(each) for each in (vendor_won, buyer_won, divided)] == [Completed, Refunded, Completed]
+    (fee,), (other_fee,) = await player.network_fees(vendors), await player.network_fees(buyers)
+    assert await player.held(vendors) == _held(vendor=AMOUNT - FEE - fee, arbiter=FEE)
+    assert await player.held(buyers) == _held(buyer=AMOUNT - FEE - other_fee, arbiter=FEE)
+    first, second = await player.network_fees(split)
+    rest = AMOUNT - FEE - first
+    share = rest * 3_000 // 10_000
+    assert await player.held(split) == _held(buyer=share, vendor=rest - share, arbiter=FEE - second)
+    assert fee_tx_hash(divided) not in (None, getattr(divided, "tx_hash", None))
+    assert arbiter_fee(divided.core.terms) == FEE
+    assert _seats(vendor_won) == {Role.VENDOR, Role.ARBITER}
+    assert _seats(buyer_won) == {Role.BUYER, Role.ARBITER}
+
+
+async def test_two_pay_out_without_us_and_it_is_found_and_ends_the_escrow(player: Player) -> None:
+    with_buyer, with_vendor = await player.set_up("with_buyer", "with_vendor")
+    for escrow_id, cosigner in ((with_buyer, Role.BUYER), (with_vendor, Role.VENDOR)):
+        await player.pay(escrow_id, AMOUNT)
+        await player.ready(escrow_id)
+        tx_hash, fee = await _pay_without_us(player, escrow_id, proposer=Role.ARBITER, cosigner=cosigner)
+        state = await player.ended(escrow_id)
+        assert isinstance(state, Completed)
+        assert (state.tx_hash, state.outcome) == (tx_hash, "agreed")
+        assert "spent_by_others" in state.core.recovery
+        assert await player.held(escrow_id) == {**_held(), cosigner: AMOUNT - fee}
+
+
+async def _pay_without_us(player: Player, escrow_id: EscrowId, *, proposer: Role, cosigner: Role) -> tuple[TxHash, int]:
+    """Lets two seats' wallets, in processes of their owners' own, pay everything to the cosigner."""
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(_own_process(player, escrow_id, proposer))
+        other = await stack.enter_async_context(_own_process(player, escrow_id, cosigner))
+        export = await other.export_multisig_info()
+        await other.store()
+        await one.import_multisig_info([export])
+        to, fee = player.receivers[escrow_id][cosigner], 0
+        trial = await one.transfer([Destination(address=to, amount=Atomic(AMOUNT // 2))])
+        made = await one.transfer([Destination(address=to, amount=Atomic(AMOUNT - trial.fee))])
+        fee = made.fee
+        assert fee == trial.fee
+        signed = await other.sign_multisig(made.tx_set)
+        await other.store()
+        (tx_hash,) = await other.submit_multisig(signed.tx_hex)
+    return tx_hash, fee
+
+
+@asynccontextmanager
+async def _own_process(player: Player, escrow_id: EscrowId, role: Role) -> AsyncIterator[WalletRpc]:
+    """Opens a seat's wallet beside the service, once no slot has it open."""
+    stage, state = player.stage, await player.state(escrow_id)
+    secrets = await EscrowSecrets(stage.node.store.vault, escrow_id).wallet(state, role)
+    files = next(slot.files for slot in stage.slots if slot.role is role)
+    async with asyncio.timeout(LIFE_S):
+        while files.in_use(secrets.file):
+            await asyncio.sleep(0.1)
+    with reserved_port() as port:
+        program = WalletProgram(
+            name=f"own-{role}",
+            folder=stage.home / f"own-{role}",
+            port=port,
+            daemon_address=stage.daemon_url.removeprefix("http://"),
+            wallets=stage.home / WALLETS / role.value,
+        )
+        process, rpc = await launch_wallet(ProcessKeeper(stage.home / "outside"), program)
+    try:
+        await rpc.open_wallet(secrets.file, password=secrets.password)
+        await rpc.refresh()
+        yield rpc
+        await rpc.close_wallet()
+    finally:
+        await rpc.aclose()
+        await process.stop()
+
+
+def _ruling(player: Player, *, by: str, verdict: Verdict, buyer_share_bp: int | None = None) -> Iterable[AnyCommand]:
+    at = moment(player.stage.node)
+    yield c.OpenDispute(at=at, by=by, case_id=CaseId("case-1"), claim=Sealed("claim"))  # type: ignore[arg-type]
+    yield c.ResolveDispute(at=at, by=ARBITER, verdict=verdict, buyer_share_bp=buyer_share_bp, reason=Sealed("because"))
+
+
+def _is_ready(state: Escrow) -> bool:
+    money = money_of(state)
+    return name(state) == "funded" and money is not None and _spendable_keys(money) <= money.key_images.keys()
+
+
+def _spendable_keys(money: Money) -> set[str]:
+    return {key for key, deposit in money.deposits.items() if deposit.amount > DUST}
+
+
+def _is_over(state: Escrow) -> bool:
+    money = money_of(state)
+    over = isinstance(state, Completed | Refunded) and money is not None and money.payout is None
+    return over and "fee_unpaid" not in state.core.recovery
+
+
+def _payout_confirmed(state: Escrow) -> bool:
+    money = money_of(state)
+    return money is not None and any(spend.height is not None for spend in money.spends.values())
+
+
+def _seats(state: Escrow) -> set[Role]:
+    """Names the seats whose wallets signed the escrow's last payout."""
+    money = money_of(state)
+    assert money is not None
+    payout = money.payouts[-1]
+    signed = [epoch for epoch in payout.epochs if epoch.signature and epoch.proposal]
+    return {payout.cosigner, *(epoch.proposal.proposer for epoch in signed if epoch.proposal)}
+
+
+def _held(*, buyer: int = 0, vendor: int = 0, arbiter: int = 0) -> dict[Role, int]:
+    return {Role.BUYER: buyer, Role.VENDOR: vendor, Role.ARBITER: arbiter}
