@@ -18,12 +18,22 @@ class SeenOutput(msgspec.Struct, frozen=True, kw_only=True):
     """At least 10 confirmations and no lock of its own left (monerod's rule for spending)."""
 
 
+class TxFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What anybody can read of a transaction without its keys."""
+
+    network_fee: Atomic
+    unlock_time: int
+    outputs: int
+
+
 class SeenSpend(msgspec.Struct, frozen=True, kw_only=True):
     """One of the escrow's outputs used as an input, found by its key image."""
 
     one_time_key: OneTimeKey
     tx_hash: TxHash
     height: int | None
+    facts: TxFacts | None = None
+    """None where whoever looked could not tell."""
 
 
 class ChainView(msgspec.Struct, frozen=True, kw_only=True):

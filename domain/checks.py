@@ -72,5 +72,30 @@ def faults(
     return tuple(name for name, right in checks.items() if not right)
 
 
+def shown_faults(money: Money, epoch: Epoch) -> tuple[str, ...]:
+    """Names what the chain shows of a signed payout otherwise than it was signed; empty while nothing is shown.
+
+    Inputs can be compared only here: by key images, in the pool or in a block.
+    """
+    spend = money.spends.get(epoch.signature.tx_hash) if epoch.signature else None
+    if spend is None or spend.lost or epoch.proposal is None:
+        return ()
+    change, facts = change_of(money, epoch), spend.facts
+    left_over = (each for each in money.deposits.values() if each.tx_hash == spend.tx_hash and not each.lost)
+    checks = {
+        "inputs": set(spend.inputs) == set(epoch.inputs),
+        "change": sum(each.amount for each in left_over) == change,
+    }
+    if facts is not None:
+        # A transaction has two outputs at least: one that pays nobody is added where one would do.
+        outputs = max(2, len(epoch.proposal.shares) + bool(change))
+        checks |= {
+            "fee": facts.network_fee == epoch.proposal.network_fee,
+            "unlock_time": facts.unlock_time == 0,
+            "outputs": facts.outputs == outputs,
+        }
+    return tuple(name for name, right in checks.items() if not right)
+
+
 def _destination(share: Share, addresses: Mapping[Role, Address]) -> tuple[Address, Atomic]:
     return addresses[share.roles[0]], share.amount

@@ -1,5 +1,6 @@
 """What can happen to the money of an escrow: what the chain shows, and what its seats sign."""
 
+from domain.chain import TxFacts
 from domain.event import Event, Purpose, Share
 from domain.ids import KeyImage, OneTimeKey, Sealed, TxHash
 from domain.money import Atomic
@@ -59,6 +60,8 @@ class SpendSeen(Event, frozen=True, kw_only=True):
 
     tx_hash: TxHash
     inputs: tuple[OneTimeKey, ...]
+    facts: TxFacts | None = None
+    """What can be read of it beside; None where that was not told."""
 
 
 class SpendConfirmed(Event, frozen=True, kw_only=True):

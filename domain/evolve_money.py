@@ -94,7 +94,7 @@ def _exports_cut(money: Money, event: e.DepositLost) -> Money:
 
 
 def _spent(money: Money, event: e.SpendSeen) -> Money:
-    spend = Spend(tx_hash=event.tx_hash, inputs=event.inputs)
+    spend = Spend(tx_hash=event.tx_hash, inputs=event.inputs, facts=event.facts)
     marked = {key: replace(money.deposits[key], spent_by=event.tx_hash) for key in event.inputs}
     return replace(money, deposits=money.deposits | marked, spends=money.spends | {event.tx_hash: spend})
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from domain import commands as c
 from domain import events as e
-from domain.chain import ChainView, SeenOutput
+from domain.chain import ChainView, SeenOutput, SeenSpend
 from domain.events import AnyEvent
-from domain.ids import Micros, OneTimeKey, TxHash
+from domain.ids import Micros, TxHash
 from domain.refusals import Refused
 from domain.states import Deposit, Escrow, Money, Spend, money_of
 
@@ -73,32 +73,26 @@ def _progress(known: Deposit | None, output: SeenOutput, *, at: Micros) -> Itera
 
 def _spends(money: Money, view: ChainView, *, final: int, at: Micros) -> Iterator[AnyEvent]:
     ours = {*money.deposits, *(output.one_time_key for output in view.outputs)}
-    shown: dict[TxHash, tuple[int | None, list[OneTimeKey]]] = {}
+    shown: dict[TxHash, list[SeenSpend]] = {}
     for spend in (each for each in view.spends if each.one_time_key in ours):
-        shown.setdefault(spend.tx_hash, (spend.height, []))[1].append(spend.one_time_key)
+        shown.setdefault(spend.tx_hash, []).append(spend)
     for tx_hash, known in money.spends.items():
-        if not known.lost and (tx_hash not in shown or _moved(known, shown[tx_hash][0])):
+        if not known.lost and (tx_hash not in shown or _moved(known, shown[tx_hash][0].height)):
             yield e.SpendLost(at=at, tx_hash=tx_hash)
-    for tx_hash, (height, keys) in shown.items():
-        yield from _spend(money.spends.get(tx_hash), tx_hash, height, keys, depth=(view.height, final), at=at)
+    for tx_hash, spends in shown.items():
+        yield from _spend(money.spends.get(tx_hash), spends, depth=(view.height, final), at=at)
 
 
 def _moved(known: Spend, height: int | None) -> bool:
     return known.height is not None and known.height != height
 
 
-def _spend(
-    known: Spend | None,
-    tx_hash: TxHash,
-    height: int | None,
-    keys: list[OneTimeKey],
-    *,
-    depth: tuple[int, int],
-    at: Micros,
-) -> Iterator[AnyEvent]:
+def _spend(known: Spend | None, spends: list[SeenSpend], *, depth: tuple[int, int], at: Micros) -> Iterator[AnyEvent]:
+    tx_hash, height, facts = spends[0].tx_hash, spends[0].height, spends[0].facts
     there = known is not None and not known.lost and not _moved(known, height)
     if not there:
-        yield e.SpendSeen(at=at, tx_hash=tx_hash, inputs=tuple(sorted(keys)))
+        inputs = tuple(sorted(each.one_time_key for each in spends))
+        yield e.SpendSeen(at=at, tx_hash=tx_hash, inputs=inputs, facts=facts)
     if height is None:
         return
     if not there or (known and known.height is None):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from domain import commands as c
 from domain import events as e
+from domain.checks import shown_faults
 from domain.events import AnyEvent
 from domain.ids import Micros
 from domain.payout import fee_due, is_change, usable
@@ -93,7 +94,7 @@ def _passes(state: Escrow, reason: str) -> bool:
             return not isinstance(state, ReleasingRecoveryNeeded | RefundingRecoveryNeeded)
         case "dispute_undecided":
             return not isinstance(state, Disputed)
-        case "spent_by_others":
+        case "spent_by_others" | "payout_differs":
             return False  # nobody but people can say that it is dealt with
         case _:
             return True
@@ -109,6 +110,8 @@ def _reasons(state: Escrow) -> Iterator[str]:
         yield "deposit_lost"
     if any(not spend.lost and not _ours(money, spend.tx_hash) for spend in money.spends.values()):
         yield "spent_by_others"
+    if any(shown_faults(money, epoch) for payout in money.payouts for epoch in payout.epochs):
+        yield "payout_differs"
     if epochs_exhausted(state):
         yield "epochs_exhausted"
 

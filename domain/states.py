@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from domain.chain import TxFacts
 from domain.events import Purpose, Share, Verdict
 from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, WalletId
 from domain.money import Atomic
@@ -133,6 +134,7 @@ class Spend(Record, frozen=True, kw_only=True):
 
     tx_hash: TxHash
     inputs: tuple[OneTimeKey, ...]
+    facts: TxFacts | None = None
     height: int | None = None
     final: bool = False
     lost: bool = False

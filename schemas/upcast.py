@@ -8,6 +8,7 @@ CURRENT: Mapping[str, int] = {
     "call_intended": 2,
     "escrow_created": 2,
     "payout_opened": 2,
+    "spend_seen": 2,
     "turn_failed": 3,
 }
 """Schema version written today, by event type; 1 where nothing is said."""
@@ -26,6 +27,11 @@ def _call_told_apart(body: Body) -> Body:
     return {**body, "call": call, "reason": reason} if colon else {**body, "call": None}
 
 
+def _without_facts(body: Body) -> Body:
+    """Version 1 told nothing but the inputs of a transaction that spends deposits."""
+    return {**body, "facts": None}
+
+
 def _same(body: Body) -> Body:
     """A word was added to those a field may hold, or a field that may be missing."""
     return body
@@ -35,6 +41,7 @@ UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {
     ("call_intended", 1): _same,
     ("escrow_created", 1): _same,
     ("payout_opened", 1): _same,
+    ("spend_seen", 1): _without_facts,
     ("turn_failed", 1): _call_told_apart,
     ("turn_failed", 2): _same,
 }

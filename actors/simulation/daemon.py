@@ -9,7 +9,7 @@ from actors.simulation.chain import UNLOCK_AFTER, SimChain, SimTx, key_image_of
 from actors.simulation.faults import Fault, Faults
 from actors.simulation.fees import FEE_PER_WEIGHT
 from actors.simulation.identity import views
-from domain.chain import ChainView, SeenOutput, SeenSpend
+from domain.chain import ChainView, SeenOutput, SeenSpend, TxFacts
 from domain.ids import EscrowId, KeyImage, OneTimeKey, TxHash
 from domain.money import Atomic
 
@@ -118,16 +118,19 @@ class SimWatch:
 
     def _spend(self, key: OneTimeKey) -> SeenSpend | None:
         at = self._chain.spender(key)
-        return (
-            None
-            if at is None or at[0].hash in self._chain.unrelayed
-            else SeenSpend(one_time_key=key, tx_hash=at[0].hash, height=at[1])
-        )
+        if at is None or at[0].hash in self._chain.unrelayed:
+            return None
+        return SeenSpend(one_time_key=key, tx_hash=at[0].hash, height=at[1], facts=_facts(at[0]))
 
     def _unlocked(self, tx: SimTx, height: int | None) -> bool:
         if height is None or height + UNLOCK_AFTER > self._chain.height:
             return False
         return self._chain.passed(tx.unlock_time)
+
+
+def _facts(tx: SimTx) -> TxFacts:
+    # A real wallet adds an output that pays nobody where there is only one.
+    return TxFacts(network_fee=tx.fee, unlock_time=tx.unlock_time, outputs=max(2, len(tx.outputs)))
 
 
 def _require_up(chain: SimChain) -> None:

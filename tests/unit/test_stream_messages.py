@@ -40,7 +40,7 @@ KEPT_INSIDE = {
     "payout_proposed": {"tx_set", "digest", "export_digest", "key_images"},
     "payout_signed": {"signed", "digest"},
     "epoch_abandoned": {"export_void"},
-    "spend_seen": {"inputs"},
+    "spend_seen": {"inputs", "facts"},
     # Sealed texts: the case shows them, opened, to those who may read them.
     "dispute_opened": {"claim"},
     "dispute_claim_added": {"claim"},
