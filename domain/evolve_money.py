@@ -15,6 +15,7 @@ from domain.states import (
     Epoch,
     Escrow,
     Export,
+    ExportState,
     Funded,
     Money,
     Payout,
@@ -87,7 +88,9 @@ def _exports_cut(money: Money, event: e.DepositLost) -> Money:
     if not event.was_confirmed:
         return money
     exports = {
-        role: replace(export, void=True) if event.one_time_key in export.covers else export
+        role: replace(export, state=ExportState.VOID)
+        if event.one_time_key in export.covers and not export.void
+        else export
         for role, export in money.exports.items()
     }
     return replace(money, exports=exports)
@@ -216,18 +219,23 @@ def _signed(money: Money, event: e.PayoutSigned) -> Money:
     signature = Signature(tx_hash=event.tx_hash, sealed=event.signed, digest=event.digest)
     epoch = replace(epoch_of(money, event.payout, event.epoch), signature=signature, since=event.at)
     # One export makes one signature: the wallet answers -35 to a second one.
-    return _export_void(with_epoch(money, epoch, payout=event.payout), payout_of(money, event.payout).cosigner)
+    signed = with_epoch(money, epoch, payout=event.payout)
+    return _export_ended(signed, payout_of(money, event.payout).cosigner, ExportState.CONSUMED)
 
 
 def _abandoned(money: Money, event: e.EpochAbandoned) -> Money:
     epoch = replace(epoch_of(money, event.payout, event.number), ended=event.reason)
     after = with_epoch(money, epoch, payout=event.payout)
-    return _export_void(after, payout_of(money, event.payout).cosigner) if event.export_void else after
+    if not event.export_void:
+        return after
+    return _export_ended(after, payout_of(money, event.payout).cosigner, ExportState.VOID)
 
 
-def _export_void(money: Money, role: Role) -> Money:
+def _export_ended(money: Money, role: Role, state: ExportState) -> Money:
     export = money.exports.get(role)
-    return money if export is None else replace(money, exports=money.exports | {role: replace(export, void=True)})
+    if export is None or export.void:
+        return money
+    return replace(money, exports=money.exports | {role: replace(export, state=state)})
 
 
 def _paid(

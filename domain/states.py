@@ -2,19 +2,24 @@
 
 from enum import StrEnum
 
-import msgspec
+from msgspec import field
 
-from domain.chain import TxFacts
-from domain.events import Purpose, Share, Verdict
-from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, WalletId
+from domain.events import Verdict
+from domain.ids import Address, CaseId, Micros, Sealed, TxHash, WalletId
 from domain.money import Atomic
+from domain.record import Record
 from domain.roles import Role
+from domain.states_money import Deposit as Deposit
+from domain.states_money import Epoch as Epoch
+from domain.states_money import Export as Export
+from domain.states_money import ExportState as ExportState
+from domain.states_money import Money as Money
+from domain.states_money import Payout as Payout
+from domain.states_money import Proposal as Proposal
+from domain.states_money import Signature as Signature
+from domain.states_money import Spend as Spend
 from domain.steps import Round, Step
 from domain.terms import Terms
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a state: never changed, only replaced."""
 
 
 class PayoutAddress(Record, frozen=True, kw_only=True):
@@ -113,125 +118,8 @@ class Setup(Record, frozen=True, kw_only=True):
     complete_at: Micros | None = None
     """When the last seat got its wallet: the hour of the set-up runs from here."""
     round_since: Micros = Micros(0)
-    messages: dict[Round, dict[Role, Message]] = {}
-    confirmations: dict[Role, Confirmation] = {}
-
-
-class Deposit(Record, frozen=True, kw_only=True):
-    """One output at the escrow's address."""
-
-    one_time_key: OneTimeKey
-    tx_hash: TxHash
-    amount: Atomic
-    height: int | None = None
-    unlocked: bool = False
-    lost: bool = False
-    spent_by: TxHash | None = None
-
-
-class Spend(Record, frozen=True, kw_only=True):
-    """One transaction that spends deposits."""
-
-    tx_hash: TxHash
-    inputs: tuple[OneTimeKey, ...]
-    facts: TxFacts | None = None
-    height: int | None = None
-    final: bool = False
-    lost: bool = False
-
-
-class Export(Record, frozen=True, kw_only=True):
-    """A seat's latest export. `void` once signed with, given up, or cut off by a reorg."""
-
-    sealed: Sealed
-    digest: str
-    covers: frozenset[OneTimeKey]
-    number: int = 1
-    """Which export of this seat it is."""
-    void: bool = False
-
-
-class Proposal(Record, frozen=True, kw_only=True):
-    """A transaction set, made by its proposer for one cosigner."""
-
-    proposer: Role
-    tx_set: Sealed
-    digest: str
-    network_fee: Atomic
-    shares: tuple[Share, ...]
-    export_digest: str
-
-
-class Signature(Record, frozen=True, kw_only=True):
-    """A fully signed transaction."""
-
-    tx_hash: TxHash
-    sealed: Sealed
-    digest: str
-
-
-class Epoch(Record, frozen=True, kw_only=True):
-    """One attempt to sign a payout."""
-
-    number: int
-    inputs: tuple[OneTimeKey, ...]
-    since: Micros
-    proposal: Proposal | None = None
-    signature: Signature | None = None
-    broadcast: bool = False
-    """Whether the network has it, as far as is known; False again when it left the chain and must be sent anew."""
-    sent: int = 0
-    """How often it was handed to the network."""
-    ended: str | None = None
-
-
-class Payout(Record, frozen=True, kw_only=True):
-    """Money that shall move, by the consent of two of the three."""
-
-    number: int
-    purpose: Purpose
-    proposers: tuple[Role, ...]
-    cosigner: Role
-    buyer_share_bp: int
-    surplus_to_buyer: bool
-    fee_atomic: Atomic
-    consents: frozenset[Role]
-    since: Micros = Micros(0)
-    epochs: tuple[Epoch, ...] = ()
-    retries: int = 0
-    """How often a person asked for another round of epochs."""
-    ended: str | None = None
-
-    @property
-    def approved(self) -> bool:
-        """Whether the cosigner may sign: its consent is in."""
-        return self.cosigner in self.consents
-
-    @property
-    def epoch(self) -> Epoch | None:
-        """The epoch under way, if any."""
-        return self.epochs[-1] if self.epochs and self.epochs[-1].ended is None else None
-
-
-class Money(Record, frozen=True, kw_only=True):
-    """The escrow's wallet as the log knows it: address, what came in, what goes out."""
-
-    address: Address
-    view_key: Sealed
-    view_key_role: Role
-    since_height: int
-    deposits: dict[OneTimeKey, Deposit] = {}
-    key_images: dict[OneTimeKey, KeyImage] = {}
-    spends: dict[TxHash, Spend] = {}
-    exports: dict[Role, Export] = {}
-    exports_given: frozenset[str] = frozenset()
-    """Digests of all exports ever handed out: one told twice never comes to life again."""
-    payouts: tuple[Payout, ...] = ()
-
-    @property
-    def payout(self) -> Payout | None:
-        """The payout under way, if any."""
-        return self.payouts[-1] if self.payouts and self.payouts[-1].ended is None else None
+    messages: dict[Round, dict[Role, Message]] = field(default_factory=dict)
+    confirmations: dict[Role, Confirmation] = field(default_factory=dict)
 
 
 class Core(Record, frozen=True, kw_only=True):
@@ -245,11 +133,11 @@ class Core(Record, frozen=True, kw_only=True):
     """The last event by a person, a wallet or the chain."""
     last_at: Micros
     version: int = 0
-    addresses: dict[Role, PayoutAddress] = {}
-    address_changes: dict[Role, PayoutAddress] = {}
-    seats: dict[Role, Seat] = {}
-    intents: dict[Role, Intent] = {}
-    failures: dict[Role, Failure] = {}
+    addresses: dict[Role, PayoutAddress] = field(default_factory=dict)
+    address_changes: dict[Role, PayoutAddress] = field(default_factory=dict)
+    seats: dict[Role, Seat] = field(default_factory=dict)
+    intents: dict[Role, Intent] = field(default_factory=dict)
+    failures: dict[Role, Failure] = field(default_factory=dict)
     case: Case | None = None
     offers: tuple[Offer, ...] = ()
     offers_made: int = 0

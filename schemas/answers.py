@@ -94,6 +94,15 @@ class SpendFacts(Answer, frozen=True, kw_only=True):
     lost: bool
 
 
+class ExportFacts(Answer, frozen=True, kw_only=True):
+    """A seat's latest export: `current`, `consumed` or `void`, and how many of the deposits it covers."""
+
+    role: str
+    number: int
+    state: str
+    covers: int
+
+
 class ChainFacts(Answer, frozen=True, kw_only=True):
     """What the chain shows: `funded` is its fact alone, `signable` says whether the seats' exports are in."""
 
@@ -229,6 +238,7 @@ class EscrowFacts(Answer, frozen=True, kw_only=True):
     deadlines: tuple[DeadlineAt, ...]
     offers: tuple[OfferFacts, ...]
     case: CaseFacts | None
+    exports: tuple[ExportFacts, ...]
     payouts: tuple[PayoutFacts, ...]
     recovery: tuple[str, ...]
     history: tuple[HistoryEntry, ...]

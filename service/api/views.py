@@ -1,6 +1,6 @@
 """States as answers: pure functions, so that what is shown can be tested without a server."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from domain.deadlines import deadlines
 from domain.dispute import fee_tx_hash
@@ -148,6 +148,7 @@ def escrow(state: Escrow, *, cursor: str, history: Iterable[Recorded], opened: O
         deadlines=tuple(a.DeadlineAt(kind=each.kind, due=moment(each.due)) for each in deadlines(state)),
         offers=tuple(_offer(each) for each in core.offers),
         case=_case(state, core.case, opened) if core.case and opened else None,
+        exports=tuple(_exports(money)) if money else (),
         payouts=tuple(_payout(each, money) for each in money.payouts) if money else (),
         recovery=core.recovery,
         history=tuple(
@@ -265,6 +266,11 @@ def _case(state: Escrow, case: Case, opened: OpenedCase) -> a.CaseFacts:
         winner_tx_hash=paid,
         arbiter_fee_tx_hash=fee_tx_hash(state),
     )
+
+
+def _exports(money: Money) -> Iterator[a.ExportFacts]:
+    for role, each in sorted(money.exports.items()):
+        yield a.ExportFacts(role=role.value, number=each.number, state=each.state.value, covers=len(each.covers))
 
 
 def _payout(payout: Payout, money: Money) -> a.PayoutFacts:

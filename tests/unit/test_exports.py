@@ -3,7 +3,8 @@
 from domain import commands as c
 from domain import events as e
 from domain.ids import KeyImage, OneTimeKey, Sealed
-from domain.roles import Role
+from domain.roles import THREE, Role
+from domain.states import ExportState
 from domain.steps import Step
 from domain.turns import turn_of
 from tests.given import (
@@ -93,8 +94,22 @@ def test_a_new_export_of_another_seat_leaves_the_set_alone() -> None:
 
 
 def test_a_signature_consumes_its_export() -> None:
-    assert signed().money.exports[Role.BUYER].void
-    assert not signed().money.exports[Role.VENDOR].void
+    states = {role: export.state for role, export in signed().money.exports.items()}
+    assert states == {**dict.fromkeys(THREE, ExportState.CURRENT), Role.BUYER: ExportState.CONSUMED}
+
+
+def test_a_reorganisation_at_a_deposit_voids_what_covers_it_and_leaves_what_was_consumed() -> None:
+    life = signed().sees(view(output(height=103)))
+    states = {role: export.state for role, export in life.money.exports.items()}
+    assert states == {**dict.fromkeys(THREE, ExportState.VOID), Role.BUYER: ExportState.CONSUMED}
+
+
+def test_an_export_that_may_have_been_signed_with_unseen_is_void() -> None:
+    life = releasing().intends(Role.BUYER)
+    payout = life.money.payout
+    assert payout and payout.epoch
+    life.when(c.AbandonEpoch(at=life.now, role=Role.BUYER, payout=1, epoch=1, reason="sign_unknown"))
+    assert life.money.exports[Role.BUYER].state is ExportState.VOID
 
 
 def test_a_consumed_export_told_again_stays_consumed() -> None:
