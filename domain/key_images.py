@@ -14,8 +14,9 @@ from domain.roles import Role, others
 from domain.states import Escrow, Export, Money, money_of
 from domain.terms import Terms
 
-ASKED = (Role.VENDOR, Role.BUYER, Role.ARBITER)
-"""Who is asked, in this order: whoever proposes most payouts has then imported already."""
+ORDER = (Role.VENDOR, Role.BUYER, Role.ARBITER)
+"""In which seats are asked: whoever proposes most payouts has then imported already."""
+ASKED_AT_ONCE = 2
 
 
 def there(money: Money, terms: Terms) -> frozenset[OneTimeKey]:
@@ -38,13 +39,21 @@ def source(money: Money, role: Role, *, outputs: frozenset[OneTimeKey]) -> tuple
     return next(((other, each) for other, each in given if each and not each.void and each.covers >= outputs), None)
 
 
-def asked(state: Escrow, money: Money) -> Role | None:
-    """Names the seat that is to tell what is unknown: the first that can and has not just failed."""
+def asked(state: Escrow, money: Money) -> tuple[Role, ...]:
+    """Names the seats that are to tell what is unknown: two of those that exported themselves, so that one may be away.
+
+    With two of the three away nobody could make a payout that is to be recognised.
+    """
     outputs = unknown(money, state.core.terms)
     epoch = money.payout.epoch if money.payout else None
     busy = money.payout.cosigner if money.payout and epoch and epoch.proposal else None
-    able = [role for role in ASKED if outputs and role is not busy and source(money, role, outputs=outputs)]
-    return next((role for role in able if role not in state.core.failures), able[0] if able else None)
+    able = [role for role in ORDER if outputs and role is not busy and _can_tell(money, role, outputs)]
+    return tuple(sorted(able, key=lambda role: role in state.core.failures)[:ASKED_AT_ONCE])
+
+
+def _can_tell(money: Money, role: Role, outputs: frozenset[OneTimeKey]) -> bool:
+    own = money.exports.get(role)
+    return own is not None and own.covers >= outputs and source(money, role, outputs=outputs) is not None
 
 
 def tell(state: Escrow, command: c.TellKeyImages) -> list[AnyEvent] | Refused:

@@ -177,9 +177,8 @@ def _exports(state: Escrow, money: Money) -> Iterator[Turn]:
 
 
 def _key_images(state: Escrow, money: Money) -> Iterator[Turn]:
-    role = None if isinstance(state, TERMINAL) else key_images.asked(state, money)
-    if role is not None:
-        named = TurnId(f"{Step.KEY_IMAGES.value}:{len(money.key_images) + 1}")
+    named = TurnId(f"{Step.KEY_IMAGES.value}:{len(money.key_images) + 1}")
+    for role in () if isinstance(state, TERMINAL) else key_images.asked(state, money):
         yield Turn(role=role, step=Step.KEY_IMAGES, turn_id=named, since=state.core.since)
 
 

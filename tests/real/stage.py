@@ -1,6 +1,7 @@
 """A node on real wallets and a private chain of its own, with an ordinary wallet beside it that pays and is paid."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -53,6 +54,23 @@ class Stage:
         return [decode(type=each.type, schema_version=each.schema_version, body=each.body) for each in recorded]
 
 
+def pids_of(program: str, *, folder: Path) -> list[int]:
+    """Finds the processes of a program that were started on something in a folder."""
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _runs(entry, program, folder)]
+
+
+def _runs(entry: Path, program: str, folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        argv = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        return Path(argv[0]).name == program and any(each.startswith(str(folder)) for each in argv)
+    return False
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 @asynccontextmanager
 async def stage_running(
     home: Path, rich: RichChain, *, host: Callable[[Slot], SlotHost], limits: NodeLimits | None = None
@@ -62,6 +80,7 @@ async def stage_running(
         world = EmbeddedWorld(home=home)
         stack.push_async_callback(world.stop)
         await world.start_chain_and_slots()
+        stack.push_async_callback(_cancelled, asyncio.create_task(world.keep_alive()))
         funder = await stack.enter_async_context(funder_running(home, daemon_url=world.daemon_url))
         await funder.open(FUNDER, password="")
         stack.push_async_callback(funder.close)

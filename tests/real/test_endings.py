@@ -4,17 +4,24 @@ The seat that a payout does not need is stopped since the set-up: its wallet is 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal, cast
 
+import msgspec
 import pytest
 
 from actors.ailments import Ailment, SlotUnusable
 from actors.escrow import Accepted
+from actors.jsonrpc import ErrorAnswer
 from actors.monero_programs import WalletProgram, launch_wallet, reserved_port
-from actors.ports import Destination, WalletRpc
+from actors.ports import Destination, WalletRpc, WalletUnknown
 from actors.processes import ProcessKeeper
 from actors.sealed import EscrowSecrets
 from actors.slot_messages import SupervisorLimits
@@ -29,12 +36,13 @@ from domain.roles import THREE, Role
 from domain.setup import payin_address
 from domain.states import Completed, Escrow, Money, Refunded, money_of, name
 from domain.terms import FeeSettlement, Policy, arbiter_fee
-from service.embedded import WALLETS
+from domain.turns import awaited
+from service.embedded import CHAIN, PROGRAMS, WALLETS
 from service.node import NodeLimits
 from tests import soak
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
 from tests.real.child import mining_helps
-from tests.real.stage import LIFE_S, Stage, stage_running
+from tests.real.stage import LIFE_S, Stage, pids_of, stage_running
 from tests.real_world import RichChain
 from tests.sim_world import create, moment, set_addresses, tell
 
@@ -42,6 +50,8 @@ pytestmark = [pytest.mark.timeout(1200)]
 
 LIMITS = NodeLimits(watch_poll_s=0.2, supervisor=SupervisorLimits(recheck_s=0.5))
 DUST = 1_000_000
+EPOCHS_OF_DEATHS = 4
+"""One more for each signature whose announcement stands without an outcome, and for each export that was lost."""
 FEE = AMOUNT * Policy().arbiter_fee_ppm // 1_000_000
 SWEEP = Policy(fee_settlement=FeeSettlement.SWEEP)
 OLD = 1_440 if soak.SECONDS else 60
@@ -55,11 +65,14 @@ class AbsentHost:
     slot: Slot
     host: SlotHost
     absent: set[Role]
+    deaths: "list[Death]"
+    home: Path
 
     async def reach(self, *, fence: int, clean: bool, before_call: Callable[[], None]) -> WalletRpc:
         if self.slot.role in self.absent:
             raise SlotUnusable(Ailment.REFUSED, ended=True)
-        return await self.host.reach(fence=fence, clean=clean, before_call=before_call)
+        rpc = await self.host.reach(fence=fence, clean=clean, before_call=before_call)
+        return cast(WalletRpc, MortalWallet(rpc, self.slot.name, self.deaths, home=self.home))
 
     async def make_wallet(self, rpc: WalletRpc, name: str, *, password: str, wanted: asyncio.Event) -> None:
         await self.host.make_wallet(rpc, name, password=password, wanted=wanted)
@@ -71,12 +84,51 @@ class AbsentHost:
         return self.host.silent()
 
 
+class Death(msgspec.Struct, frozen=True):
+    """A kill -9 before a wallet call, or after it: then its answer is lost as well."""
+
+    method: str
+    when: Literal["before", "after"]
+    of: Literal["wallet", "daemon"]
+
+
+class MortalWallet:
+    """A slot's wallet around whose calls its process, or the daemon, dies."""
+
+    def __init__(self, rpc: WalletRpc, slot: str, deaths: list[Death], *, home: Path) -> None:
+        self._rpc, self._slot, self._deaths, self._home = rpc, slot, deaths, home
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._rpc, name)
+        return partial(self._around, name, found) if any(each.method == name for each in self._deaths) else found
+
+    async def _around(self, method: str, call: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+        due = next(each for each in self._deaths if each.method == method)
+        self._deaths.remove(due)
+        if due.when == "before":
+            self._kill(due.of)
+            return await call(*args, **kwargs)
+        await call(*args, **kwargs)
+        self._kill(due.of)
+        raise WalletUnknown(method=method, reason="died")
+
+    def _kill(self, victim: str) -> None:
+        of = {
+            "wallet": ("monero-wallet-rpc", self._home / PROGRAMS / self._slot),
+            "daemon": ("monerod", self._home / CHAIN),
+        }
+        program, folder = of[victim]
+        (pid,) = pids_of(program, folder=folder)
+        os.kill(pid, signal.SIGKILL)
+
+
 @dataclass
 class Player:
     """Plays escrows on a stage; each has receivers of its own."""
 
     stage: Stage
     absent: set[Role]
+    deaths: list[Death]
     receivers: dict[EscrowId, Mapping[Role, Address]] = field(default_factory=dict)
 
     async def set_up(self, *names: str, policy: Policy | None = None) -> list[EscrowId]:
@@ -111,11 +163,18 @@ class Player:
 
     async def until(self, escrow_id: EscrowId, holds: Callable[[Escrow], bool], *, mine: bool = True) -> Escrow:
         """Waits until something holds of an escrow, mining while blocks are what it waits for."""
-        async with asyncio.timeout(LIFE_S):
-            while not holds(state := await self.state(escrow_id)):
-                if mine and mining_helps(state):
-                    await self.stage.mine()
-                await asyncio.sleep(0.05)
+        state = await self.state(escrow_id)
+        try:
+            async with asyncio.timeout(LIFE_S):
+                while not holds(state):
+                    if mine and mining_helps(state):
+                        await self.stage.mine()
+                    await asyncio.sleep(0.05)
+                    state = await self.state(escrow_id)
+        except TimeoutError as late:
+            late.add_note(f"{name(state)}, {state.core.recovery}, {state.core.failures}, waits for {awaited(state)}")
+            late.add_note(f"{getattr(state, 'money', None)}")
+            raise
         return state
 
     async def ready(self, *escrow_ids: EscrowId) -> None:
@@ -129,9 +188,17 @@ class Player:
 
     async def held(self, escrow_id: EscrowId) -> dict[Role, int]:
         """What the three receivers of an escrow hold, in atomic units."""
-        await self.stage.funder.refresh()
+        await self._refreshed()
         held = {each.address: each.balance for each in (await self.stage.funder.balance()).per_subaddress}
         return {role: held.get(address, 0) for role, address in self.receivers[escrow_id].items()}
+
+    async def _refreshed(self) -> None:
+        """Refreshes the ordinary wallet, whose connection a daemon that died has taken with it."""
+        async with asyncio.timeout(LIFE_S):
+            while True:
+                with contextlib.suppress(ErrorAnswer):
+                    return await self.stage.funder.refresh()
+                await asyncio.sleep(0.5)
 
     async def network_fees(self, escrow_id: EscrowId) -> list[int]:
         """Lists the network fees of an escrow's payouts, one a payout."""
@@ -149,10 +216,11 @@ class Player:
 @pytest.fixture
 async def player(home: Path, rich_chain: RichChain) -> AsyncIterator[Player]:
     absent: set[Role] = set()
+    deaths: list[Death] = []
     async with stage_running(
-        home, rich_chain, host=lambda slot: AbsentHost(slot, slot.host, absent), limits=LIMITS
+        home, rich_chain, host=lambda slot: AbsentHost(slot, slot.host, absent, deaths, home), limits=LIMITS
     ) as stage:
-        yield Player(stage, absent)
+        yield Player(stage, absent, deaths)
         assert stage.node.problems == []
 
 
@@ -198,8 +266,11 @@ async def test_rulings_pay_while_the_loser_is_away_and_the_arbiter_is_paid_with_
     await player.pay(split, AMOUNT)
     await player.ready(split)
     await player.say(split, *_ruling(player, by=BUYER, verdict=Verdict.SPLIT, buyer_share_bp=3_000))
-    await player.until(split, _payout_confirmed)
-    await player.stage.chain.pop(3)  # the payout falls out of its block, and the change with it
+    confirmed = await player.until(split, _payout_confirmed)
+    # The payout falls out of its block, the change with it, and out of the pool: left there, a private chain never
+    # mined it again (400 s of blocks). It has to be sent once more.
+    await player.stage.chain.pop(3)
+    await player.stage.chain.flush_pool(_payouts_of(confirmed))
     divided = await player.ended(split)
     assert [type(each) for each in (vendor_won, buyer_won, divided)] == [Completed, Refunded, Completed]
     (fee,), (other_fee,) = await player.network_fees(vendors), await player.network_fees(buyers)
@@ -213,6 +284,35 @@ async def test_rulings_pay_while_the_loser_is_away_and_the_arbiter_is_paid_with_
     assert arbiter_fee(divided.core.terms) == FEE
     assert _seats(vendor_won) == {Role.VENDOR, Role.ARBITER}
     assert _seats(buyer_won) == {Role.BUYER, Role.ARBITER}
+
+
+async def test_a_payout_survives_the_death_of_its_wallets_and_of_the_daemon_around_each_once_call(
+    player: Player,
+) -> None:
+    (escrow_id,) = await player.set_up("killed")
+    await player.pay(escrow_id, AMOUNT)
+    await player.ready(escrow_id)
+    player.deaths += [
+        Death("sign_multisig", "before", "wallet"),
+        Death("sign_multisig", "after", "wallet"),
+        Death("export_multisig_info", "after", "wallet"),
+        Death("submit_multisig", "before", "daemon"),
+        Death("submit_multisig", "after", "wallet"),
+    ]
+    at = moment(player.stage.node)
+    await player.say(escrow_id, c.Ship(at=at, by=VENDOR), c.ConfirmDelivery(at=at, by=BUYER))
+    state = await player.ended(escrow_id)
+    assert player.deaths == []
+    money = money_of(state)
+    assert isinstance(state, Completed) and money is not None
+    assert [spend.tx_hash for spend in money.spends.values()] == [state.tx_hash]
+    assert len(money.payouts[0].epochs) <= EPOCHS_OF_DEATHS
+    assert await player.held(escrow_id) == _held(vendor=AMOUNT - await _fee_of_last(player, escrow_id))
+
+
+async def _fee_of_last(player: Player, escrow_id: EscrowId) -> int:
+    proposed = [each for each in await player.stage.events(escrow_id) if isinstance(each, PayoutProposed)]
+    return proposed[-1].network_fee
 
 
 async def test_two_pay_out_without_us_and_it_is_found_and_ends_the_escrow(player: Player) -> None:
@@ -299,6 +399,12 @@ def _is_over(state: Escrow) -> bool:
 def _payout_confirmed(state: Escrow) -> bool:
     money = money_of(state)
     return money is not None and any(spend.height is not None for spend in money.spends.values())
+
+
+def _payouts_of(state: Escrow) -> list[TxHash]:
+    money = money_of(state)
+    assert money is not None
+    return list(money.spends)
 
 
 def _seats(state: Escrow) -> set[Role]:
