@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from domain import commands as c
 from domain import events as e
+from domain.difference import CHAIN_DIFFERS
 from domain.events import AnyEvent
 from domain.ids import Micros
 from domain.payout import usable
@@ -98,6 +99,8 @@ def _reasons(state: Escrow) -> Iterator[str]:
     money = money_of(state)
     if money is None:
         return
+    if state.core.differences:
+        yield CHAIN_DIFFERS
     if isinstance(state, TERMINAL):
         yield from _after_the_end(state, money)
     if isinstance(state, (Delivering, Disputed, *PAYING)) and any(each.lost for each in money.deposits.values()):
