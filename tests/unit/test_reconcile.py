@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given as drawn
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from domain import commands as c
@@ -287,7 +286,6 @@ def test_a_comparison_is_no_activity_of_a_stuck_payout() -> None:
 # -- a log that followed the chain ---------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
 @drawn(st.lists(st.tuples(st.sampled_from(["pay", "mine", "spend", "send", "fork"]), st.integers(0, 12)), max_size=12))
 def test_a_log_that_took_a_view_in_differs_from_it_in_nothing(moves: list[tuple[str, int]]) -> None:
     life, chain, shorter = awaiting_funding(), Chain(), False
