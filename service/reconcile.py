@@ -5,7 +5,7 @@ a watch of its own, so that memory grows with neither the log nor the chain.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Any
@@ -95,7 +95,7 @@ class Reconciler:
         self._log, self._vault, self._daemon = event_log, vault, daemon
         self._watch, self._clock, self._limits = watch, clock, limits or ReconcileLimits()
 
-    async def all(self) -> AsyncIterator[Compared]:
+    async def all(self) -> AsyncGenerator[Compared, None]:
         """Compares every escrow that has an address; raises `LogUnavailable`, `DaemonDown`."""
         batch: list[EscrowId] = []
         async for escrow_id in self._with_address():

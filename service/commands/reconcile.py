@@ -8,23 +8,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 import msgspec
 
-from actors.clock import SystemClock
-from actors.daemon_rpc import HttpDaemon
 from actors.ports import DaemonDown
-from actors.scan.follower import ScannerWatch
 from domain.difference import Difference
 from domain.ids import EscrowId
 from eventstore.api import LogUnavailable, SealBroken
 from eventstore.embedded_os import EmbeddedFailed
-from eventstore.grouped import LogLimits
-from eventstore.keys import KeyRing
-from eventstore.keys_postgres import PostgresKeys
-from eventstore.vault import KeyVault
 from service.embedded import NoWorld, joined_world
-from service.keys import KeyFileWrong, encryption_key, has_encryption_key, other_keys
-from service.read_log import NoLog, Read
-from service.reading import reading_heads
+from service.keys import KeyFileWrong, has_encryption_key
+from service.read_log import NoLog
+from service.reading import database
 from service.reconcile import Compared, ReconcileLimits, Reconciler, Unchecked
+from service.reconcile_apart import job_of, reconciling_with
 from service.settings import Settings
 
 DIFFERENT, NOT_ASKED = 1, 2
@@ -106,18 +100,13 @@ async def reconcile(
 @asynccontextmanager
 async def reconciler(settings: Settings, *, limits: ReconcileLimits | None = None) -> AsyncIterator[Reconciler]:
     """Opens log, keys and daemon for reading, whether the service runs or not; raises what stands in `CANNOT`."""
+    url = daemon_url(settings)
+    if not has_encryption_key(settings):
+        raise NoKey("there is no ENCRYPTION_KEY here: the view keys stay sealed")
     async with AsyncExitStack() as stack:
-        daemon = HttpDaemon(daemon_url(settings))
-        stack.push_async_callback(daemon.aclose)
-        read = await stack.enter_async_context(reading_heads(settings))
-        vault = _vault(settings, read)
-        await vault.check()
-        clock = SystemClock()
-
-        def watch() -> ScannerWatch:
-            return ScannerWatch(daemon, clock=clock, network=settings.monero_network)
-
-        yield Reconciler(read.log, vault, daemon, watch=watch, clock=clock, limits=limits)
+        dsn = await database(stack, settings)
+        job = job_of(settings, dsn=dsn, daemon_url=url, limits=limits)
+        yield await stack.enter_async_context(reconciling_with(job))
 
 
 def daemon_url(settings: Settings) -> str:
@@ -125,18 +114,6 @@ def daemon_url(settings: Settings) -> str:
     if settings.monero_daemon_urls:
         return settings.monero_daemon_urls[0]
     return joined_world(settings.thirdkey_home).daemon_url
-
-
-def _vault(settings: Settings, read: Read) -> KeyVault:
-    if not has_encryption_key(settings):
-        raise NoKey("there is no ENCRYPTION_KEY here: the view keys stay sealed")
-    limits = LogLimits()
-    return KeyVault(
-        PostgresKeys(read.pool, partitions=read.log.partitions, limits=limits),
-        ring=KeyRing(encryption_key(settings), others=other_keys(settings)),
-        cache_max=limits.key_cache_max,
-        cache_s=limits.key_cache_s,
-    )
 
 
 # -- lines ---------------------------------------------------------------------------------------------------

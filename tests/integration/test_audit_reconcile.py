@@ -14,13 +14,14 @@ import pytest
 from domain import events as e
 from domain.ids import UserId
 from eventstore.opening import open_store
-from service.commands.reconcile import reconcile
+from service.commands.reconcile import daemon_url, reconcile
 from service.embedded import WORLD_FILE, JoinedWorld
 from service.reconcile import ReconcileLimits
+from service.reconcile_apart import ReconcileBroken, ReconcileJob, compared_apart, job_of
 from service.settings import Settings
 from tests.chaos.wire import WireWorld
 from tests.given import AMOUNT
-from tests.patience import PATIENT
+from tests.patience import PATIENCE_S, PATIENT
 from tests.reconcile_world import ReconcileWorld
 from tests.store_worlds import KEY
 
@@ -47,6 +48,10 @@ class Audited:
         out, err = await process.communicate()
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
+
+    def job(self, *, key: bytes = KEY, limits: ReconcileLimits = AT_ONCE) -> ReconcileJob:
+        settings = self.settings(key=key)
+        return job_of(settings, dsn=self.dsn, daemon_url=daemon_url(settings), limits=limits)
 
     def settings(self, *, key: bytes = KEY) -> Settings:
         return Settings(database_url=self.dsn, encryption_key=key, thirdkey_home=self.home)
@@ -139,3 +144,36 @@ async def test_what_cannot_be_asked_exits_with_two_and_says_why(
     assert await reconcile(keyless, as_json=False) == 2
     assert "NoKey" in capsys.readouterr().err
     assert not (audited.home / "encryption.key").exists(), "an auditor makes no key"
+
+
+# -- in a process apart, as the service does ---------------------------------------------------------------------
+
+
+async def test_a_process_apart_tells_of_every_escrow_and_of_what_broke_it_off(audited: Audited) -> None:
+    missed, fine = await audited.world.awaiting("missed"), await audited.world.paid_out("fine")
+    missed.pay(AMOUNT)
+    audited.world.chain.mine(10)
+    compared = [each async for each in compared_apart(audited.job())]
+    assert {each.escrow_id: [found.code for found in each.differences] for each in compared} == {
+        missed.escrow_id: ["deposit_not_logged"],
+        fine.escrow_id: [],
+    }
+    with pytest.raises(ReconcileBroken, match="SealBroken"):
+        _ = [each async for each in compared_apart(audited.job(key=bytes(32)))]
+
+
+async def test_a_process_apart_ends_when_the_service_is_gone(audited: Audited) -> None:
+    missed = await audited.world.awaiting("missed")
+    missed.pay(AMOUNT)
+    audited.world.chain.mine(10)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service.reconcile_apart"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    job = audited.job(limits=ReconcileLimits(settle_s=10 * PATIENCE_S))
+    process.stdin.write(msgspec.json.encode(job) + b"\n")
+    process.stdin.close()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await process.wait() == 1
