@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from actors.clock import SystemClock
@@ -18,6 +19,7 @@ from eventstore.memory import MemoryTables
 from eventstore.opening import memory_store
 from service.reconcile import Compared, Unchecked
 from service.reconcile_duty import DutyLimits, ReconcileDuty, ReconcileMetrics
+from service.settings import SettingsWrong, load_settings
 from tests.given import AMOUNT
 from tests.patience import PATIENCE_S
 from tests.reconcile_world import ReconcileWorld
@@ -256,3 +258,10 @@ async def test_the_metrics_show_the_newest_run_by_result_and_by_code() -> None:
     assert 'reconcile_differences{code="deposit_not_logged"} 0.0' in shown
     (ended,) = (line for line in shown.splitlines() if line.startswith("reconcile_last_run_timestamp_seconds "))
     assert float(ended.split()[1]) == nodes.clock.now() / SECOND
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "604801", "hourly"])
+def test_an_interval_that_makes_no_sense_is_named(value: str) -> None:
+    with pytest.raises(SettingsWrong, match="RECONCILE_EVERY_S: expected a whole number from 1 to 604800"):
+        load_settings({"RECONCILE_EVERY_S": value})
+    assert load_settings({"RECONCILE_EVERY_S": "60"}).reconcile_every_s == 60
