@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from actors.ports import ChainTx, Clock, DaemonRpc, KeyImageStatus, Watch, WatchTarget
+from actors.ports import ChainTx, Clock, DaemonDown, DaemonRpc, KeyImageStatus, Watch, WatchTarget
 from actors.scan.transactions import Transaction, read_transaction
 from actors.sealed import EscrowSecrets
 from domain.chain import ChainView
@@ -74,6 +74,10 @@ class ReconcileLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Escrows scanned for at a time: each batch reads the blocks since its oldest set-up once."""
     settle_s: float = 10.0
     """How long a difference must stand: a running service takes in what is new within seconds."""
+    looks: int = 3
+    """How often one look is tried; a scan goes on where it was when the daemon did not answer."""
+    retry_s: float = 5.0
+    """How long after a look that failed."""
 
 
 class Reconciler:
@@ -149,9 +153,17 @@ class Reconciler:
                 yield Compared(escrow_id=escrow_id, unchecked=target)
             else:
                 targets[escrow_id] = target
-        views = await watch.look(list(targets.values())) if targets else {}
+        views = await self._views(watch, list(targets.values()))
         for escrow_id in targets:
             yield await self._compared(escrow_id, views.get(escrow_id))
+
+    async def _views(self, watch: Watch, targets: Sequence[WatchTarget]) -> Mapping[EscrowId, ChainView]:
+        for _ in range(self._limits.looks - 1):
+            try:
+                return await watch.look(targets)
+            except DaemonDown:
+                await self._clock.sleep(self._limits.retry_s)
+        return await watch.look(targets)
 
     async def _target(self, escrow_id: EscrowId) -> WatchTarget | Unchecked:
         found = await self._money(escrow_id)

@@ -25,7 +25,7 @@ from tests.patience import PATIENCE_S, PATIENT
 from tests.reconcile_world import ReconcileWorld
 from tests.store_worlds import KEY
 
-AT_ONCE = ReconcileLimits(settle_s=0)
+AT_ONCE = ReconcileLimits(settle_s=0, retry_s=0)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ async def test_what_cannot_be_asked_exits_with_two_and_says_why(
     assert await reconcile(audited.settings(key=bytes(32)), as_json=False) == 2
     assert "SealBroken" in capsys.readouterr().err
     audited.world.chain.synchronized = False
-    assert await reconcile(audited.settings(), as_json=False) == 2
+    assert await reconcile(audited.settings(), as_json=False, limits=AT_ONCE) == 2
     assert "DaemonDown" in capsys.readouterr().err
     (audited.home / WORLD_FILE).unlink()
     assert await reconcile(audited.settings(), as_json=False) == 2

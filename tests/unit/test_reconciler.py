@@ -148,8 +148,14 @@ async def test_what_cannot_be_compared_is_named_with_its_reason(world):
     assert not any(each.is_news for each in (*compared.values(), nothing))
 
 
-async def test_a_daemon_that_is_not_there_yet_ends_the_comparison_and_nothing_is_told(world):
-    await world.awaiting("any")
+async def test_a_daemon_that_comes_back_is_asked_again_and_one_that_stays_away_ends_the_comparison(world):
+    written = await world.awaiting("any")
+    world.chain.synchronized = False
+
+    async def comes_back() -> None:
+        world.chain.synchronized = True
+
+    assert await codes(world, written, clock=Pausing(comes_back)) == []
     world.chain.synchronized = False
     with pytest.raises(DaemonDown):
         await world.compared()
