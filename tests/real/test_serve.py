@@ -96,6 +96,18 @@ async def until(buyer: Person, path: str, *states: str) -> dict[str, object]:
             await asyncio.sleep(0.1)
 
 
+async def reconciled(home: Path) -> tuple[int, str]:
+    """Has the served log compared with its chain by the command line; its exit code, and how the summary begins."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", "audit", "reconcile"),
+        env={**os.environ, "THIRDKEY_HOME": str(home)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode().splitlines()[-1].partition(" with ")[0]
+
+
 def programs_of(home: Path) -> list[str]:
     """Names what still runs in or for a data folder: by command line (wallets, chain) or working folder (Postgres)."""
     mark = str(home)
@@ -150,6 +162,7 @@ async def test_a_served_escrow_and_its_chain_survive_kill_9_and_ctrl_c(home):
     async with person(second, "alice") as buyer:
         facts = await until(buyer, path, "awaiting_funding", "setup_failed")
         assert facts["state"] == "awaiting_funding"
+    assert await reconciled(home) == (0, "1 escrows compared")
     assert await second.ends_with(signal.SIGINT) == 0
     assert programs_of(home) == []
 
