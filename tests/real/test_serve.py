@@ -59,14 +59,14 @@ class Service:
         return self._log.read_text()
 
 
-async def started(home: Path, number: int) -> Service:
+async def started(home: Path, number: int, **settings: str) -> Service:
     """Starts the service of a data folder and waits until it says where it answers."""
     (home / RUN_FILE).unlink(missing_ok=True)
     log = home / f"serve-{number}.log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "service", "serve"),
-            env={**os.environ, "THIRDKEY_HOME": str(home), "SERVER_PORT": "0", "METRICS_PORT": "0"},
+            env={**os.environ, "THIRDKEY_HOME": str(home), "SERVER_PORT": "0", "METRICS_PORT": "0", **settings},
             stdout=out,
             stderr=out,
         )
@@ -106,6 +106,17 @@ async def reconciled(home: Path) -> tuple[int, str]:
     out, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode().splitlines()[-1].partition(" with ")[0]
+
+
+async def metrics_with(service: Service, name: str) -> str:
+    """Reads the metrics until one of this name is among them."""
+    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(service.where.metrics) as answer:
+                shown = await answer.text()
+            if name in shown:
+                return shown
+            await asyncio.sleep(0.1)
 
 
 def programs_of(home: Path) -> list[str]:
@@ -166,9 +177,10 @@ async def test_a_served_escrow_and_its_chain_survive_kill_9_and_ctrl_c(home):
     assert await second.ends_with(signal.SIGINT) == 0
     assert programs_of(home) == []
 
-    third = await started(home, 3)
+    third = await started(home, 3, RECONCILE_EVERY_S="1")
     async with person(third, "alice") as buyer:
         assert await buyer.get(path) == facts | {"cursor": (await buyer.get(path))["cursor"]}
+    assert 'reconcile_escrows{result="compared"} 1.0' in await metrics_with(third, "reconcile_last_run")
     assert await third.ends_with(signal.SIGTERM) == 0
     assert programs_of(home) == []
     assert_nothing_secret_in(*(service.said.replace(_token_of(first), "") for service in (first, second, third)))
