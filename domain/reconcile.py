@@ -8,10 +8,11 @@ being written to looks twice, some time apart, and believes what stands both tim
 from collections.abc import Iterator, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from domain import commands as c
 from domain import events as e
-from domain.chain import ChainView, SeenOutput
+from domain.chain import ChainView, SeenOutput, SeenSpend
 from domain.difference import Difference
 from domain.difference import DifferenceCode as Code
 from domain.events import AnyEvent
@@ -45,15 +46,19 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What the chain says of one escrow, asked without the service's own watcher."""
 
     view: ChainView
+    since: int = 0
+    """The height that the view was read from: what the log knows from below it is looked up by its transaction."""
     spent: frozenset[OneTimeKey] = frozenset()
     """Outputs whose key image the daemon knows from a block."""
     transactions: Mapping[TxHash, SeenTransaction] = {}
-    """Those of `signed_hashes` that the daemon has."""
+    """Those of `hashes_to_ask` that the daemon has."""
 
 
-def signed_hashes(money: Money) -> tuple[TxHash, ...]:
-    """Names the transactions of which a comparison has to know what the daemon holds."""
-    return tuple(epoch.signature.tx_hash for _, epoch in _epochs(money) if epoch.signature)
+def hashes_to_ask(money: Money, *, since: int = 0) -> tuple[TxHash, ...]:
+    """Names the transactions of which a comparison has to know what the daemon holds, for a view from a height on."""
+    signed = (epoch.signature.tx_hash for _, epoch in _epochs(money) if epoch.signature)
+    known: list[Deposit | Spend] = [*money.deposits.values(), *money.spends.values()]
+    return tuple(dict.fromkeys((*signed, *(each.tx_hash for each in known if _below(each, since)))))
 
 
 def differences(state: Escrow, evidence: Evidence) -> tuple[Difference, ...]:
@@ -62,12 +67,13 @@ def differences(state: Escrow, evidence: Evidence) -> tuple[Difference, ...]:
     if money is None:
         return ()
     final = state.core.terms.policy.final_confirmations
+    view = _completed(money, evidence)
     found = [
-        *_deposits(money, evidence.view),
-        *_spends(money, evidence.view, final=final),
-        *_spent(money, evidence),
+        *_deposits(money, view),
+        *_spends(money, view, final=final),
+        *_spent(money, view, evidence.spent),
         *_payouts(money, evidence),
-        *_ending(state, evidence.view, final=final),
+        *_ending(state, view, final=final),
     ]
     return tuple(sorted(found, key=lambda each: (each.code, each.about)))
 
@@ -80,6 +86,40 @@ def compared(state: Escrow, command: c.ReportComparison) -> list[AnyEvent] | Ref
     if found == state.core.differences:
         return []
     return [e.ChainCompared(at=command.at, height=command.height, differences=found)]
+
+
+# -- what a view does not reach ------------------------------------------------------------------------------
+
+
+def _completed(money: Money, evidence: Evidence) -> ChainView:
+    """Adds to a view what the daemon holds of the logged deposits and spends below it."""
+    view, since, held = evidence.view, evidence.since, evidence.transactions
+    shown = {output.one_time_key for output in view.outputs}
+    deposits = [each for each in money.deposits.values() if _below(each, since) and each.one_time_key not in shown]
+    outputs = [_output(each, held[each.tx_hash]) for each in deposits if each.tx_hash in held]
+    seen = {spend.tx_hash for spend in view.spends}
+    hashes = [each.tx_hash for each in money.spends.values() if _below(each, since) and each.tx_hash not in seen]
+    spends = [
+        SeenSpend(one_time_key=key, tx_hash=tx_hash, height=held[tx_hash].height)
+        for tx_hash in hashes
+        for key, image in money.key_images.items()
+        if tx_hash in held and image in held[tx_hash].key_images
+    ]
+    return replace(view, outputs=(*view.outputs, *outputs), spends=(*view.spends, *spends))
+
+
+def _below(known: Deposit | Spend, since: int) -> bool:
+    return not known.lost and known.height is not None and known.height < since
+
+
+def _output(known: Deposit, seen: SeenTransaction) -> SeenOutput:
+    return SeenOutput(
+        one_time_key=known.one_time_key,
+        tx_hash=known.tx_hash,
+        amount=known.amount,
+        height=seen.height,
+        unlocked=known.unlocked,
+    )
 
 
 # -- deposits ------------------------------------------------------------------------------------------------
@@ -159,10 +199,10 @@ def _spend(known: Spend, seen: _Shown, view: ChainView, *, final: int) -> Iterat
         yield Difference(code=Code.SPEND_FINAL, about=about, shown=seen.height)
 
 
-def _spent(money: Money, evidence: Evidence) -> Iterator[Difference]:
-    found = {spend.one_time_key for spend in evidence.view.spends}
+def _spent(money: Money, view: ChainView, spent: frozenset[OneTimeKey]) -> Iterator[Difference]:
+    found = {spend.one_time_key for spend in view.spends}
     logged = {key for spend in money.spends.values() if not spend.lost for key in spend.inputs}
-    for key in evidence.spent - found - logged:
+    for key in spent - found - logged:
         yield Difference(code=Code.SPEND_NOT_FOUND, about=key)
 
 

@@ -19,8 +19,8 @@ from domain.chain import ChainView
 from domain.difference import Difference
 from domain.ids import EscrowId
 from domain.money import Atomic
-from domain.reconcile import LOGGED_MAX, Evidence, SeenTransaction, differences, signed_hashes
-from domain.states import Escrow, Money, money_of
+from domain.reconcile import LOGGED_MAX, Evidence, SeenTransaction, differences, hashes_to_ask
+from domain.states import TERMINAL, Escrow, Money, money_of
 from eventstore.api import EventLog, SealBroken, Vault
 from projections.folds import ESCROW_STREAM, Standing, advance
 from schemas.sealing import SealedKind
@@ -72,6 +72,11 @@ class ReconcileLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     batch: int = 1_000
     """Escrows scanned for at a time: each batch reads the blocks since its oldest set-up once."""
+    ended_from: int | None = None
+    """Where the scan begins for escrows that have ended, and these then come last; None from the set-up on for all.
+
+    What their logs know from below is looked up by its transaction.
+    """
     settle_s: float = 10.0
     """How long a difference must stand: a running service takes in what is new within seconds."""
     looks: int = 3
@@ -101,15 +106,16 @@ class Reconciler:
 
     async def all(self) -> AsyncGenerator[Compared, None]:
         """Compares every escrow that has an address; raises `LogUnavailable`, `DaemonDown`."""
-        batch: list[EscrowId] = []
-        async for escrow_id in self._with_address():
-            batch.append(escrow_id)
-            if len(batch) == self._limits.batch:
-                async for each in self._batch(batch):
-                    yield each
-                batch = []
-        async for each in self._batch(batch):
-            yield each
+        for ended in (None,) if self._limits.ended_from is None else (False, True):
+            batch: list[EscrowId] = []
+            async for escrow_id in self._with_address(ended=ended):
+                batch.append(escrow_id)
+                if len(batch) == self._limits.batch:
+                    async for each in self._batch(batch):
+                        yield each
+                    batch = []
+            async for each in self._batch(batch):
+                yield each
 
     async def some(self, escrow_ids: Iterable[EscrowId]) -> AsyncIterator[Compared]:
         """Compares these escrows; raises `LogUnavailable`, `DaemonDown`."""
@@ -118,13 +124,16 @@ class Reconciler:
             async for each in self._batch(batch):
                 yield each
 
-    async def _with_address(self) -> AsyncIterator[EscrowId]:
+    async def _with_address(self, *, ended: bool | None) -> AsyncIterator[EscrowId]:
+        """Names escrows that have ended, that have not, or all."""
         for partition in range(self._log.partitions):
             after = 0
             while page := await self._log.read_partition(partition, after_position=after, limit=PAGE):
                 for recorded in page:
                     if recorded.type == ADDRESS_AGREED and recorded.stream_id.startswith(ESCROW_STREAM):
-                        yield EscrowId(recorded.stream_id)
+                        escrow_id = EscrowId(recorded.stream_id)
+                        if ended is None or _has_ended(await self._money(escrow_id)) is ended:
+                            yield escrow_id
                 after = page[-1].position
 
     # -- a batch -------------------------------------------------------------------------------------------------
@@ -154,8 +163,8 @@ class Reconciler:
             else:
                 targets[escrow_id] = target
         views = await self._views(watch, list(targets.values()))
-        for escrow_id in targets:
-            yield await self._compared(escrow_id, views.get(escrow_id))
+        for escrow_id, target in targets.items():
+            yield await self._compared(escrow_id, views.get(escrow_id), since=target.since_height)
 
     async def _views(self, watch: Watch, targets: Sequence[WatchTarget]) -> Mapping[EscrowId, ChainView]:
         for _ in range(self._limits.looks - 1):
@@ -170,6 +179,7 @@ class Reconciler:
         if isinstance(found, Unchecked):
             return found
         _, money = found
+        begins = self._limits.ended_from or 0 if _has_ended(found) else 0
         try:
             secrets = EscrowSecrets(self._vault, escrow_id)
             view_key = await secrets.open(SealedKind.VIEW_KEY, money.view_key_role, money.view_key)
@@ -179,11 +189,11 @@ class Reconciler:
             escrow_id=escrow_id,
             address=money.address,
             view_key=view_key,
-            since_height=money.since_height,
+            since_height=max(money.since_height, begins),
             key_images=money.key_images,
         )
 
-    async def _compared(self, escrow_id: EscrowId, view: ChainView | None) -> Compared:
+    async def _compared(self, escrow_id: EscrowId, view: ChainView | None, *, since: int) -> Compared:
         """Compares with the log as it is now, after the chain was looked at."""
         if view is None:
             return Compared(escrow_id=escrow_id, unchecked=Unchecked.VIEW_KEY)
@@ -191,7 +201,7 @@ class Reconciler:
         if isinstance(found, Unchecked):
             return Compared(escrow_id=escrow_id, unchecked=found)
         state, money = found
-        evidence = await self._evidence(money, view)
+        evidence = await self._evidence(money, view, since=since)
         return Compared(
             escrow_id=escrow_id,
             version=state.core.version,
@@ -200,14 +210,15 @@ class Reconciler:
             logged=state.core.differences,
         )
 
-    async def _evidence(self, money: Money, view: ChainView) -> Evidence:
+    async def _evidence(self, money: Money, view: ChainView, *, since: int) -> Evidence:
         # One that is no key image is never asked for: monerod would refuse the whole call.
         images = {key: image for key, image in money.key_images.items() if _KEY_IMAGE(image)}
         statuses = await self._daemon.key_images(list(images.values())) if images else ()
-        hashes = signed_hashes(money)
+        hashes = hashes_to_ask(money, since=since)
         transactions = await self._daemon.transactions(hashes) if hashes else ()
         return Evidence(
             view=view,
+            since=since,
             spent=frozenset(
                 key for key, status in zip(images, statuses, strict=True) if status is KeyImageStatus.IN_CHAIN
             ),
@@ -236,6 +247,14 @@ class Reconciler:
             if len(page) < PAGE:
                 break
         return standing
+
+
+def _has_ended(found: tuple[Escrow, Money] | Unchecked) -> bool:
+    """Says whether nothing of an escrow is under way any more; true of those that cannot be compared."""
+    if isinstance(found, Unchecked):
+        return True
+    state, money = found
+    return isinstance(state, TERMINAL) and money.payout is None
 
 
 def seen_transaction(found: ChainTx) -> SeenTransaction:

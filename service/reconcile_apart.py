@@ -37,12 +37,21 @@ class ReconcileJob(msgspec.Struct, frozen=True, kw_only=True):
     other_keys: tuple[str, ...] = ()
     """In hex, as above."""
     limits: ReconcileLimits = ReconcileLimits()
+    ended_blocks: int | None = None
+    """How many of the newest blocks are scanned for escrows that have ended, unless the limits say from where."""
 
     def __repr__(self) -> str:
         return "ReconcileJob(…)"
 
 
-def job_of(settings: Settings, *, dsn: str, daemon_url: str, limits: ReconcileLimits | None = None) -> ReconcileJob:
+def job_of(
+    settings: Settings,
+    *,
+    dsn: str,
+    daemon_url: str,
+    limits: ReconcileLimits | None = None,
+    ended_blocks: int | None = None,
+) -> ReconcileJob:
     """Makes the job of comparing one database with one daemon's chain; raises `KeyFileWrong`."""
     return ReconcileJob(
         dsn=dsn,
@@ -51,6 +60,7 @@ def job_of(settings: Settings, *, dsn: str, daemon_url: str, limits: ReconcileLi
         encryption_key=encryption_key(settings).hex(),
         other_keys=tuple(key.hex() for key in other_keys(settings)),
         limits=limits or ReconcileLimits(),
+        ended_blocks=ended_blocks,
     )
 
 
@@ -92,6 +102,10 @@ async def reconciling_with(job: ReconcileJob) -> AsyncIterator[Reconciler]:
     async with reading_at(job.dsn) as read:
         limits, clock, daemon = LogLimits(), SystemClock(), HttpDaemon(job.daemon_url)
         try:
+            bounds = job.limits
+            if job.ended_blocks is not None and bounds.ended_from is None:
+                begins = max(0, (await daemon.info()).height - job.ended_blocks)
+                bounds = msgspec.structs.replace(bounds, ended_from=begins)
             vault = KeyVault(
                 PostgresKeys(read.pool, partitions=read.log.partitions, limits=limits),
                 ring=KeyRing(bytes.fromhex(job.encryption_key), others=[bytes.fromhex(key) for key in job.other_keys]),
@@ -105,7 +119,7 @@ async def reconciling_with(job: ReconcileJob) -> AsyncIterator[Reconciler]:
                 daemon,
                 watch=lambda: ScannerWatch(daemon, clock=clock, network=job.network),
                 clock=clock,
-                limits=job.limits,
+                limits=bounds,
             )
         finally:
             await daemon.aclose()

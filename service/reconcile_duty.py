@@ -30,8 +30,11 @@ ACTOR = "reconciler"
 COMPARED = "compared"
 _BROKEN_OFF = (ReconcileBroken, DaemonDown, LogUnavailable, OSError)
 
-Compare = Callable[[], AsyncGenerator[Compared, None]]
-"""Begins to compare every escrow."""
+OVERLAP_BLOCKS = 100
+"""How far below the last run's height the next one begins for escrows that have ended: no reorg reaches as deep."""
+
+Compare = Callable[[int | None], AsyncGenerator[Compared, None]]
+"""Begins to compare every escrow; those that have ended from this height on, where it is known."""
 
 
 class DutyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,10 +56,14 @@ class Run(msgspec.Struct, kw_only=True):
     differences: Counter[str] = msgspec.field(default_factory=Counter)
     """By code."""
     ended_at: Micros = Micros(0)
+    height: int | None = None
+    """Number of blocks when it began."""
 
     def take(self, each: Compared) -> None:
         """Counts one escrow."""
         self.escrows[each.unchecked or COMPARED] += 1
+        if each.unchecked is None and self.height is None:
+            self.height = each.height
         self.differences.update(found.code for found in each.differences)
 
 
@@ -81,6 +88,7 @@ class ReconcileDuty:
         self._clock, self._ready, self._limits = clock, ready, limits or DutyLimits()
         self._lease: Lease | None = None
         self._due = self._overdue = 0
+        self._begin: int | None = None
         self._running: asyncio.Task[None] | None = None
         self.last: Run | None = None
         """The newest run that came to its end on this node, while it has the duty."""
@@ -108,7 +116,7 @@ class ReconcileDuty:
             has_duty = False
         if not has_duty:
             await self._end_run()
-            self.last = None
+            self.last = self._begin = None
         elif self._running is None or self._running.done():
             self._begin_if_due(self._clock.now())
 
@@ -116,7 +124,7 @@ class ReconcileDuty:
         """Compares every escrow once and brings each one what is news of it."""
         run = Run()
         try:
-            async with aclosing(self._compare()) as compared:
+            async with aclosing(self._compare(self._begin)) as compared:
                 async for each in compared:
                     run.take(each)
                     if each.is_news:
@@ -126,6 +134,8 @@ class ReconcileDuty:
             log.warning("reconciliation_broken_off", error=type(broken).__name__)
             return
         run.ended_at = Micros(self._clock.now())
+        if run.height is not None:
+            self._begin = max(0, run.height - OVERLAP_BLOCKS)
         self.runs["finished"] += 1
         self.last = run
         log.info("reconciled", escrows=dict(run.escrows), differences=dict(run.differences))

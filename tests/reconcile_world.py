@@ -73,14 +73,16 @@ class ReconcileWorld:
         written.release()
         return await written.watched(after=11)
 
-    def reconciler(self, *, clock: Pausing | None = None, batch: int = 100) -> Reconciler:
+    def reconciler(
+        self, *, clock: Pausing | None = None, batch: int = 100, ended_from: int | None = None
+    ) -> Reconciler:
         return Reconciler(
             self.store.log,
             self.store.vault,
             self.chain,
             watch=self._new_watch,
             clock=clock or Pausing(),
-            limits=ReconcileLimits(batch=batch),
+            limits=ReconcileLimits(batch=batch, ended_from=ended_from),
         )
 
     async def compared(self, *, clock: Pausing | None = None, batch: int = 100) -> dict[EscrowId, Compared]:

@@ -48,7 +48,7 @@ def duty_on(world: SimWorld, node: Node) -> ReconcileDuty:
         limits=ReconcileLimits(settle_s=2.0),
     )
     return ReconcileDuty(
-        reconciler.all,
+        lambda _: reconciler.all(),
         desk=node.desk,
         leases=node.store.duty_leases,
         node_id=node.store.node_id,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from domain.events import AnyEvent
 from domain.ids import KeyImage, OneTimeKey, Sealed, TxHash, UserId
 from domain.money import Atomic
 from domain.payout import inputs_sum
-from domain.reconcile import LOGGED_MAX, Evidence, SeenTransaction, differences
+from domain.reconcile import LOGGED_MAX, Evidence, SeenTransaction, differences, hashes_to_ask
 from domain.roles import Role
 from tests.given import (
     AMOUNT,
@@ -233,6 +234,41 @@ def test_what_the_log_says_counts_at_once() -> None:
     life = awaiting_funding().sees(view(output(height=None, unlocked=False)))
     assert found(life, view(height=111)) == [(Code.DEPOSIT_NOT_ON_CHAIN, "out-1")]
     assert found(funded(), view(output(height=110, unlocked=False), height=111)) == [(Code.DEPOSIT_HEIGHT, "out-1")]
+
+
+# -- a view that begins above the set-up ---------------------------------------------------------------------
+
+PAID_IN = TxHash("tx-out-1")
+HELD = {
+    PAID_IN: SeenTransaction(height=101, fee=None, key_images=frozenset()),
+    PAID: SeenTransaction(height=120, fee=NETWORK_FEE, key_images=frozenset({KeyImage("image-out-1")})),
+}
+
+
+def test_what_the_log_knows_from_below_a_view_is_looked_up_by_its_transaction() -> None:
+    life, above = completed(), view(height=DEEP)
+    assert found(life, above, since=150, spent=frozenset({OneTimeKey("out-1")}), transactions=HELD) == []
+    assert set(hashes_to_ask(life.money, since=150)) == {PAID_IN, PAID}
+    assert hashes_to_ask(life.money, since=101) == (PAID,)
+
+
+def test_what_is_not_there_or_elsewhere_below_a_view_is_told() -> None:
+    life, above = completed(), view(height=DEEP)
+    assert found(life, above, since=150, transactions={}) == [
+        (Code.DEPOSIT_NOT_ON_CHAIN, "out-1"),
+        (Code.PAYOUT_NOT_FINAL, PAID),
+        (Code.SPEND_NOT_ON_CHAIN, PAID),
+    ]
+    moved = {each: msgspec.structs.replace(seen, height=130) for each, seen in HELD.items()}
+    assert found(life, above, since=150, transactions=moved) == [
+        (Code.DEPOSIT_HEIGHT, "out-1"),
+        (Code.SPEND_HEIGHT, PAID),
+    ]
+
+
+def test_what_such_a_view_shows_is_compared_as_ever() -> None:
+    late = view(output("late", height=180), height=DEEP)
+    assert found(completed(), late, since=150, transactions=HELD) == [(Code.DEPOSIT_NOT_LOGGED, "late")]
 
 
 # -- what comes of it ----------------------------------------------------------------------------------------

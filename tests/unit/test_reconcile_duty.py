@@ -63,16 +63,20 @@ class Nodes:
         self.clock = Clock()
         self.tables = MemoryTables(partitions=1, clock=self.clock.now)
         self.begun: list[str] = []
+        self.ended_from: list[int | None] = []
+        self.height = 5_000
         self.may_end = asyncio.Event()
         self.ready = True
         self.breaks = False
 
     def duty(self, node: str) -> ReconcileDuty:
-        async def compare() -> AsyncGenerator[Compared, None]:
+        async def compare(ended_from: int | None) -> AsyncGenerator[Compared, None]:
             self.begun.append(node)
+            self.ended_from.append(ended_from)
             if self.breaks:
                 raise DaemonDown("gone")
-            yield Compared(escrow_id=EscrowId("esc_1"))
+            yield Compared(escrow_id=EscrowId("esc_1"), height=self.height)
+            yield Compared(escrow_id=EscrowId("esc_3"), height=self.height + 50)
             yield Compared(escrow_id=EscrowId("esc_2"), unchecked=Unchecked.SHREDDED)
             await self.may_end.wait()
 
@@ -106,7 +110,7 @@ async def test_a_difference_becomes_an_item_that_closes_when_a_later_run_finds_n
     world.chain.mine(10)
     async with desk_of(world) as desk:
         duty = ReconcileDuty(
-            world.reconciler().all,
+            lambda _: world.reconciler().all(),
             desk=desk,
             leases=world.store.duty_leases,
             node_id="n",
@@ -133,7 +137,7 @@ async def test_an_escrow_that_moved_after_it_was_compared_is_left_to_the_next_ru
     written = await world.awaiting("moves")
     found = (Difference(code=Code.DEPOSIT_NOT_ON_CHAIN, about="gone"),)
 
-    async def compare() -> AsyncGenerator[Compared, None]:
+    async def compare(_: int | None) -> AsyncGenerator[Compared, None]:
         yield Compared(escrow_id=written.escrow_id, version=1, height=9, differences=found)
         yield Compared(escrow_id=EscrowId("esc_nobody"), version=1, height=9, differences=found)
 
@@ -200,6 +204,19 @@ async def test_only_the_node_that_has_the_duty_compares_and_another_takes_it_ove
     assert nodes.begun == ["a", "b"]
 
 
+async def test_a_run_begins_for_ended_escrows_a_little_below_where_the_last_one_began() -> None:
+    nodes = Nodes()
+    nodes.may_end.set()
+    duty = nodes.duty("a")
+    await duty.compare_once()
+    nodes.height, nodes.breaks = 6_000, True
+    await duty.compare_once()
+    nodes.breaks = False
+    await duty.compare_once()
+    await duty.compare_once()
+    assert nodes.ended_from == [None, 4_900, 4_900, 5_900], "a run that was broken off counts for nothing"
+
+
 async def test_a_run_waits_until_the_watcher_has_caught_up_but_not_for_ever() -> None:
     nodes = Nodes()
     nodes.ready = False
@@ -253,7 +270,7 @@ async def test_the_metrics_show_the_newest_run_by_result_and_by_code() -> None:
     await duty.compare_once()
     shown = generate_latest(registry).decode()
     assert 'reconcile_runs_total{result="finished"} 1.0' in shown
-    assert 'reconcile_escrows{result="compared"} 1.0' in shown
+    assert 'reconcile_escrows{result="compared"} 2.0' in shown
     assert 'reconcile_escrows{result="shredded"} 1.0' in shown
     assert 'reconcile_differences{code="deposit_not_logged"} 0.0' in shown
     (ended,) = (line for line in shown.splitlines() if line.startswith("reconcile_last_run_timestamp_seconds "))

@@ -125,6 +125,26 @@ async def test_many_escrows_are_scanned_for_in_batches_each_with_a_watch_of_its_
     assert sorted(len(each.differences) for each in chosen) == [0, 1]
 
 
+async def test_escrows_that_have_ended_come_last_and_are_scanned_from_a_later_block(world):
+    ended = [await world.paid_out(f"ended{number}") for number in range(3)]
+    live = [await world.awaiting(f"live{number}") for number in range(3)]
+    begins = world.chain.mine(200)
+    ended[1].pay(AMOUNT)
+    world.chain.mine(10)
+    world.chain.asked.clear()
+    compared = [each async for each in world.reconciler(ended_from=begins).all()]
+    assert {each.escrow_id for each in compared[:3]} == {each.escrow_id for each in live}
+    assert {each.escrow_id: len(each.differences) for each in compared[3:]} == {
+        each.escrow_id: int(each is ended[1]) for each in ended
+    }
+    read = [int(each.split()[1]) for each in world.chain.asked if each.startswith("block ")]
+    assert min(read) == live[0].life.money.since_height, "the live ones from their set-up on"
+    again = world.reconciler(ended_from=begins)
+    world.chain.asked.clear()
+    _ = [each async for each in again.some([each.escrow_id for each in ended])]
+    assert min(int(each.split()[1]) for each in world.chain.asked if each.startswith("block ")) == begins
+
+
 async def test_what_cannot_be_compared_is_named_with_its_reason(world):
     shredded = await world.paid_out("shredded")
     shredded.life.events.append(e.KeyShredded(at=shredded.life.now, by=UserId("root"), retention_days=1))
