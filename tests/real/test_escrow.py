@@ -146,6 +146,9 @@ async def test_both_endings_pay_to_the_atomic_unit_and_no_placeholder_is_ever_sh
 async def _agree_with_the_chain(stage: Stage) -> None:
     """The log that was lived agrees with the chain, fees and inputs included; a copy that was changed does not."""
     assert await _differences(stage, stage.node.store.log) == {"esc_released": [], "esc_refunded": []}
+    top = (await stage.daemon.info()).height
+    looked_up = await _differences(stage, stage.node.store.log, ended_from=top - 1)
+    assert looked_up == {"esc_released": [], "esc_refunded": []}
     copy = memory_store(partitions=4).log
     for escrow_id in ("esc_released", "esc_refunded"):
         await _copy(await stage.events(EscrowId(escrow_id)), to=copy, escrow_id=escrow_id)
@@ -155,7 +158,7 @@ async def _agree_with_the_chain(stage: Stage) -> None:
     }
 
 
-async def _differences(stage: Stage, log: EventLog) -> dict[str, list[str]]:
+async def _differences(stage: Stage, log: EventLog, *, ended_from: int | None = None) -> dict[str, list[str]]:
     clock = SystemClock()
     reconciler = Reconciler(
         log,
@@ -163,7 +166,7 @@ async def _differences(stage: Stage, log: EventLog) -> dict[str, list[str]]:
         stage.daemon,
         watch=lambda: ScannerWatch(stage.daemon, clock=clock, network="regtest"),
         clock=clock,
-        limits=ReconcileLimits(settle_s=1),
+        limits=ReconcileLimits(settle_s=1, ended_from=ended_from),
     )
     compared = [each async for each in reconciler.all()]
     assert [each.unchecked for each in compared] == [None, None]
