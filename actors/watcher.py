@@ -58,6 +58,7 @@ class ChainWatcher:
         """Moved escrows that are still to be read, with what kept them from it the last time."""
         self._outages: list[tuple[Micros, Micros]] = []
         self._down_since: Micros | None = None
+        self._has_looked = False
 
     @property
     def watched(self) -> Collection[EscrowId]:
@@ -68,6 +69,11 @@ class ChainWatcher:
     def daemon_up(self) -> bool:
         """Whether the last look got an answer."""
         return self._down_since is None
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether every escrow that is watched was shown the chain since this node started."""
+        return self._has_looked
 
     def outages(self) -> Outages:
         """The intervals in which the daemon did not answer, the present one included."""
@@ -96,6 +102,7 @@ class ChainWatcher:
             shown = _facts(view, watched.final_confirmations)
             if shown != watched.settled and await self._shown(escrow_id, watched, view):
                 watched.settled = shown
+        self._has_looked = True
 
     # -- whom to watch -------------------------------------------------------------------------------------------
 

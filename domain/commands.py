@@ -7,6 +7,7 @@ before the command is made; times and identifiers come in with the command.
 import msgspec
 
 from domain.chain import ChainView
+from domain.difference import Difference
 from domain.events import Verdict
 from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, UserId, WalletId
 from domain.money import Atomic
@@ -250,6 +251,14 @@ class ObserveChain(Command, frozen=True, kw_only=True):
     version: int
 
 
+class ReportComparison(Command, frozen=True, kw_only=True):
+    """Reports how the escrow, at `version`, compares with a fresh look at the chain, `height` blocks high."""
+
+    height: int
+    differences: tuple[Difference, ...]
+    version: int
+
+
 class PassTime(Command, frozen=True, kw_only=True):
     """Asks for whatever is due by now; `outages` are intervals in which our own daemon was down."""
 
@@ -284,6 +293,6 @@ AnyCommand = (
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
     | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
     | GiveExport | TellKeyImages | GiveProposal | GiveSignature | ReportBroadcast | AbandonEpoch
-    | ObserveChain | PassTime | RetryTransaction | NoteRecovery | ShredKey
+    | ObserveChain | ReportComparison | PassTime | RetryTransaction | NoteRecovery | ShredKey
 )  # fmt: skip
 """The closed set of commands."""

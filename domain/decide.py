@@ -11,7 +11,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from domain import commands as c
-from domain import deadlines, dispute, key_images, ledger, people, recovery, setup, shredding, signing
+from domain import deadlines, dispute, key_images, ledger, people, reconcile, recovery, setup, shredding, signing
 from domain import events as e
 from domain.commands import AnyCommand
 from domain.events import AnyEvent
@@ -98,6 +98,8 @@ def _rule(state: Escrow, command: AnyCommand) -> list[AnyEvent] | Refused:
             return dispute.resolve(state, command)
         case c.ObserveChain():
             return ledger.observe(state, command)
+        case c.ReportComparison():
+            return reconcile.compared(state, command)
         case c.PassTime():
             return deadlines.pass_time(state, command)
         case c.RetryTransaction():

@@ -5,6 +5,7 @@ Names are chosen by hand and never change; a changed meaning is a new schema ver
 
 from typing import get_args
 
+from domain.difference import Difference
 from domain.event import Event as Event
 from domain.event import Purpose as Purpose
 from domain.event import Share as Share
@@ -281,6 +282,15 @@ class ManualRecoveryRequired(Event, frozen=True, kw_only=True):
     hours_stuck: int
 
 
+class ChainCompared(Event, frozen=True, kw_only=True):
+    """The log was compared with a fresh look at the chain, and came out otherwise than the last time."""
+
+    height: int
+    """Number of blocks then."""
+    differences: tuple[Difference, ...]
+    """The first of them; none when log and chain agree again."""
+
+
 class RecoveryItemOpened(Event, frozen=True, kw_only=True):
     """People must look at this escrow."""
 
@@ -320,7 +330,7 @@ AnyEvent = (
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid
-    | ReminderDue | StuckStageReached | ManualRecoveryRequired
+    | ReminderDue | StuckStageReached | ManualRecoveryRequired | ChainCompared
     | RecoveryItemOpened | RecoveryItemClosed | RecoveryActionTaken | KeyShredded
 )  # fmt: skip
 """The closed set of events of an escrow's stream."""
@@ -334,6 +344,7 @@ NO_ACTIVITY = (
     ReminderDue,
     StuckStageReached,
     ManualRecoveryRequired,
+    ChainCompared,
     RecoveryItemOpened,
     RecoveryItemClosed,
 )

@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from domain import events as e
+from domain.difference import CHAIN_DIFFERS
 from domain.evolve_money import with_core, with_money, with_payout
 from domain.states import (
     TERMINAL,
@@ -83,7 +84,7 @@ def _decided(state: Escrow, money: Money, event: e.DisputeDecided) -> Escrow:
 
 TimeEvent = (
     e.ReminderDue | e.StuckStageReached | e.ManualRecoveryRequired | e.RecoveryItemOpened | e.RecoveryItemClosed
-    | e.KeyShredded | e.RecoveryActionTaken
+    | e.KeyShredded | e.RecoveryActionTaken | e.ChainCompared
 )  # fmt: skip
 """What time brings, and what people do about it."""
 
@@ -100,6 +101,8 @@ def time_part(state: Escrow, event: TimeEvent) -> Escrow | None:
             return ReleasingRecoveryNeeded(core=core, money=state.money)
         case Refunding(), e.ManualRecoveryRequired():
             return RefundingRecoveryNeeded(core=core, money=state.money)
+        case _, e.ChainCompared():
+            return with_core(state, _compared(core, event))
         case _, e.RecoveryItemOpened():
             reminded = core.reminded | {f"recovery:{event.reason}"}
             return with_core(state, replace(core, recovery=(*core.recovery, event.reason), reminded=reminded))
@@ -112,6 +115,12 @@ def time_part(state: Escrow, event: TimeEvent) -> Escrow | None:
             return _retried(state) if event.action == "retry_transaction" else state
         case _:
             return None
+
+
+def _compared(core: Core, event: e.ChainCompared) -> Core:
+    # Other differences than those that people have looked at are looked at again.
+    core = replace(core, differences=event.differences)
+    return core if CHAIN_DIFFERS in core.recovery else raised_anew(core, CHAIN_DIFFERS)
 
 
 def _shredded(core: Core, event: e.KeyShredded) -> Core:

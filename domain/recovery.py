@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from domain import commands as c
 from domain import events as e
 from domain.checks import shown_faults
+from domain.difference import CHAIN_DIFFERS
 from domain.events import AnyEvent
 from domain.ids import Micros
 from domain.payout import fee_due, is_change, usable
@@ -104,6 +105,8 @@ def _reasons(state: Escrow) -> Iterator[str]:
     money = money_of(state)
     if money is None:
         return
+    if state.core.differences:
+        yield CHAIN_DIFFERS
     if isinstance(state, TERMINAL):
         yield from _after_the_end(state, money)
     if isinstance(state, (Delivering, Disputed, *PAYING)) and _deposit_gone(money):

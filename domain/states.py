@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from msgspec import field
 
+from domain.difference import Difference
 from domain.events import Verdict
 from domain.ids import Address, CaseId, Micros, Sealed, TxHash, WalletId
 from domain.money import Atomic
@@ -147,6 +148,8 @@ class Core(Record, frozen=True, kw_only=True):
     """Highest escalation stage since the last activity."""
     recovery: tuple[str, ...] = ()
     """Open reasons for people to look."""
+    differences: tuple[Difference, ...] = ()
+    """What the last comparison with the chain found, the first of them."""
     shredded_at: Micros | None = None
     """When its secrets were made unreadable; nothing more is possible then."""
 

@@ -77,6 +77,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "reminder_due": ("kind",),
     "stuck_stage_reached": ("stage", "hours_stuck"),
     "manual_recovery_required": ("original_status", "hours_stuck"),
+    "chain_compared": ("height", "differences"),
     "recovery_item_opened": ("reason",),
     "recovery_item_closed": ("reason",),
     "recovery_action_taken": ("action",),

@@ -188,6 +188,24 @@ def audit_check(
     return run(bundle, keys=key, heads=heads)
 
 
+@audit_app.command(name="reconcile")
+def audit_reconcile(*escrow_id: str, json: bool = False) -> int:
+    """Compares escrows with a fresh scan of the chain; exits 1 where they differ, 2 where one could not be asked.
+
+    Parameters
+    ----------
+    escrow_id
+        The escrows, as the API names them; all without any.
+    json
+        One JSON object a line, the summary last; amounts in atomic units.
+    """
+    from service.commands.reconcile import reconcile as run
+    from service.logs import configure_logs
+
+    configure_logs()
+    return asyncio.run(run(_settings(), escrow_id, as_json=json))
+
+
 @projections_app.command(name="list")
 def projections_list() -> int:
     """Prints each read model's generation, positions and lag, and the escrows that stand still."""

@@ -30,6 +30,11 @@ def encryption_key(settings: Settings) -> bytes:
     return settings.encryption_key or _kept(settings.thirdkey_home / ENCRYPTION_FILE)
 
 
+def has_encryption_key(settings: Settings) -> bool:
+    """Says whether there is a key that wraps the escrows' keys, without making one."""
+    return settings.encryption_key is not None or (settings.thirdkey_home / ENCRYPTION_FILE).exists()
+
+
 def other_keys(settings: Settings) -> tuple[bytes, ...]:
     """Returns the keys that open beside `encryption_key`: those before it, and the next; raises `KeyFileWrong`.
 

@@ -82,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     head_interval_s: int = 60
     """A partition's new events are signed when its newest head is this old, or at once at `head_events_max` of them."""
     head_events_max: int = 1_000
+    reconcile_every_s: int = 3_600
+    """How often one node has every escrow's log compared with a fresh scan of the chain."""
     issuer_public_key: bytes | None = None
     """Ed25519 key of who issues tokens, 32 bytes; None means the one in the data folder."""
     log_partitions: int = 4
@@ -213,6 +215,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "stream_page_max": (1, 10_000),
     "head_interval_s": (1, 86_400),
     "head_events_max": (1, 1_000_000),
+    "reconcile_every_s": (1, 604_800),
 }
 _FIGURES: dict[str, tuple[int, int]] = {
     "dust_atomic": (1, ATOMIC_MAX),

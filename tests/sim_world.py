@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from actors.clock import SystemClock
 from actors.desk import derived_id
 from actors.escrow import Accepted, Answer, LostLease
-from actors.ports import Clock, WalletRpc
+from actors.ports import Clock, WalletRpc, Watch
 from actors.sealed import EscrowSecrets
 from actors.seat_agent import AgentLimits
 from actors.simulation import SimChain, SimDaemon, SimFiles, SimFolder, SimWallet, SimWatch
@@ -94,15 +94,15 @@ class SimWorld:
         self._memory: Store = memory_store(partitions=4)
         self._store = store or (lambda: self._memory)
 
-    def node(self, *, store: Store | None = None) -> Node:
-        """Builds a node over what there is."""
+    def node(self, *, store: Store | None = None, watch: Watch | None = None) -> Node:
+        """Builds a node over what there is, with a watch of its own or one that is given."""
         return Node(
             store=store or self._store(),
             clock=self._clock,
             network="regtest",
             slots=list(self._slots()),
             daemon=SimDaemon(self.chain),
-            watch=SimWatch(self.chain),
+            watch=watch or SimWatch(self.chain),
             limits=self._limits,
         )
 

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -50,6 +50,9 @@ from service.own_slots import OwnSlots
 from service.pool_scaler import GivenAdviser, OwnScaler, PoolUse, ScalingMetrics, scaling
 from service.pool_size import NoPool, PoolFile
 from service.presence import NameTaken, present
+from service.reconcile import Compared, ReconcileLimits
+from service.reconcile_apart import compared_apart, job_of
+from service.reconcile_duty import DutyLimits, ReconcileDuty, ReconcileMetrics, on_duty
 from service.scaling import ScalingLimits
 from service.settings import Settings
 from service.slot_pool import SlotPool
@@ -59,6 +62,10 @@ from service.whole_files import write_whole
 RUN_FILE = "service.json"
 """In the data folder while the service runs: where it answers."""
 ADMIN_TOKEN_S = 12 * 3_600
+SETTLE_S = 60.0
+"""How long a difference must stand before the service tells it: nobody waits for it, nobody is called for nothing."""
+ENDED_BLOCKS = 720
+"""Blocks that a node's first comparison scans for escrows that have ended: a day. Later ones go on from there."""
 REGTEST_POLL_S = 0.5
 """On a private chain blocks come as fast as somebody mines them."""
 
@@ -166,6 +173,8 @@ async def running(
             scaler=await _scaler(stack, settings, node=built, own=own, telemetry=telemetry),
         )
         heads = heads_path(settings, home=node_home(home, node))
+        dsn = settings.database_url or world.dsn or ""
+        await _reconciling(stack, settings, node=built, dsn=dsn, daemon_url=world.daemon_url, telemetry=telemetry)
         yield await doors(
             stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url, heads_file=heads, pool=pool
         )
@@ -195,6 +204,29 @@ async def _scaler(
     telemetry.registry.register(ScalingMetrics(scaler))
     await stack.enter_async_context(scaling(scaler, limits=limits))
     return scaler
+
+
+async def _reconciling(
+    stack: AsyncExitStack, settings: Settings, *, node: Node, dsn: str, daemon_url: str, telemetry: Telemetry
+) -> None:
+    """Has log and chain compared for as long as the stack lasts."""
+    job = job_of(settings, dsn=dsn, daemon_url=daemon_url, ended_blocks=ENDED_BLOCKS)
+
+    def compare(ended_from: int | None) -> AsyncGenerator[Compared, None]:
+        limits = ReconcileLimits(settle_s=SETTLE_S, ended_from=ended_from)
+        return compared_apart(msgspec.structs.replace(job, limits=limits))
+
+    duty = ReconcileDuty(
+        compare,
+        desk=node.desk,
+        leases=node.store.duty_leases,
+        node_id=node.store.node_id,
+        clock=node.clock,
+        ready=lambda: node.watcher.has_looked,
+        limits=DutyLimits(every_s=settings.reconcile_every_s),
+    )
+    telemetry.registry.register(ReconcileMetrics(duty))
+    await stack.enter_async_context(on_duty(duty))
 
 
 async def _world(stack: AsyncExitStack, settings: Settings, *, node: str | None) -> JoinedWorld:

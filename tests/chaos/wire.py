@@ -13,6 +13,7 @@ from aiohttp import web
 
 from actors.ports import (
     DaemonDown,
+    DaemonRpc,
     Destination,
     KeyImageStatus,
     WalletOutput,
@@ -37,7 +38,7 @@ class WireWorld:
         self.call_s = call_s
         """How long each wallet call takes: who is stopped is then often in the middle of one."""
         self.chain = SimChain(seed=seed)
-        self.daemon = SimDaemon(self.chain)
+        self.daemon: DaemonRpc = SimDaemon(self.chain)
         self.folders = {role.value: SimFolder() for role in THREE}
         self.wallets = {
             role.value: SimWallet(chain=self.chain, folder=self.folders[role.value], sleep=_no_wait) for role in THREE

@@ -6,16 +6,24 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
+from actors.clock import SystemClock
 from actors.ports import WalletRpc
+from actors.scan.follower import ScannerWatch
+from actors.sealed import digest_of
 from actors.slots import Slot, SlotHost
-from domain.events import AddressConfirmed, AnyEvent, PayoutProposed
+from domain.events import AddressConfirmed, AnyEvent, DepositSeen, PayoutProposed, SpendConfirmed
 from domain.evolve import fold
 from domain.ids import Address, EscrowId
 from domain.roles import THREE, Role
 from domain.setup import is_placeholder, payin_address
 from domain.states import Completed, Escrow, Refunded
 from domain.terms import Policy
+from eventstore.api import Append, EventLog, NewEvent
+from eventstore.opening import memory_store
+from schemas.codec import encode
+from service.reconcile import ReconcileLimits, Reconciler
 from tests.chaos.child import do_what_is_awaited
 from tests.given import AMOUNT
 from tests.real.child import mining_helps
@@ -88,6 +96,61 @@ async def test_both_endings_pay_to_the_atomic_unit_and_no_placeholder_is_ever_sh
     for escrow_id in ("esc_released", "esc_refunded"):
         _check_addresses(await stage.events(EscrowId(escrow_id)), placeholders)
     assert stage.node.problems == []
+    await _agree_with_the_chain(stage)
+
+
+async def _agree_with_the_chain(stage: Stage) -> None:
+    """The log that was lived agrees with the chain, fees and inputs included; a copy that was changed does not."""
+    assert await _differences(stage, stage.node.store.log) == {"esc_released": [], "esc_refunded": []}
+    top = (await stage.daemon.info()).height
+    looked_up = await _differences(stage, stage.node.store.log, ended_from=top - 1)
+    assert looked_up == {"esc_released": [], "esc_refunded": []}
+    copy = memory_store(partitions=4).log
+    for escrow_id in ("esc_released", "esc_refunded"):
+        await _copy(await stage.events(EscrowId(escrow_id)), to=copy, escrow_id=escrow_id)
+    assert await _differences(stage, copy) == {
+        "esc_released": ["deposit_amount", "payout_fee", "spend_height"],
+        "esc_refunded": ["deposit_amount", "payout_fee", "spend_height"],
+    }
+
+
+async def _differences(stage: Stage, log: EventLog, *, ended_from: int | None = None) -> dict[str, list[str]]:
+    clock = SystemClock()
+    reconciler = Reconciler(
+        log,
+        stage.node.store.vault,
+        stage.daemon,
+        watch=lambda: ScannerWatch(stage.daemon, clock=clock, network="regtest"),
+        clock=clock,
+        limits=ReconcileLimits(settle_s=1, ended_from=ended_from),
+    )
+    compared = [each async for each in reconciler.all()]
+    assert [each.unchecked for each in compared] == [None, None]
+    return {each.escrow_id: [found.code for found in each.differences] for each in compared}
+
+
+async def _copy(events: list[AnyEvent], *, to: EventLog, escrow_id: str) -> None:
+    """Writes a life into another log, changed."""
+    changed = [_changed(event) for event in events]
+    encoded = [(event.at, encode(event)) for event in changed]
+    new = tuple(
+        NewEvent(type=each.type, schema_version=each.schema_version, occurred_at=at, meta=b"{}", body=each.body)
+        for at, each in encoded
+    )
+    await to.append(Append(stream_id=escrow_id, expected_version=0, events=new, command_id=digest_of(escrow_id)))
+
+
+def _changed(event: AnyEvent) -> AnyEvent:
+    """Another amount, another network fee, another height of the payout."""
+    match event:
+        case DepositSeen():
+            return replace(event, amount=event.amount + 1)
+        case PayoutProposed():
+            return replace(event, network_fee=event.network_fee + 1)
+        case SpendConfirmed():
+            return replace(event, height=event.height - 1)
+        case _:
+            return event
 
 
 async def _released(stage: Stage, escrow_id: EscrowId) -> dict[Role, int]:

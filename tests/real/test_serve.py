@@ -59,14 +59,14 @@ class Service:
         return self._log.read_text()
 
 
-async def started(home: Path, number: int) -> Service:
+async def started(home: Path, number: int, **settings: str) -> Service:
     """Starts the service of a data folder and waits until it says where it answers."""
     (home / RUN_FILE).unlink(missing_ok=True)
     log = home / f"serve-{number}.log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "service", "serve"),
-            env={**os.environ, "THIRDKEY_HOME": str(home), "SERVER_PORT": "0", "METRICS_PORT": "0"},
+            env={**os.environ, "THIRDKEY_HOME": str(home), "SERVER_PORT": "0", "METRICS_PORT": "0", **settings},
             stdout=out,
             stderr=out,
         )
@@ -93,6 +93,29 @@ async def until(buyer: Person, path: str, *states: str) -> dict[str, object]:
             facts = await buyer.get(path)
             if facts["state"] in states:
                 return facts
+            await asyncio.sleep(0.1)
+
+
+async def reconciled(home: Path) -> tuple[int, str]:
+    """Has the served log compared with its chain by the command line; its exit code, and how the summary begins."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", "audit", "reconcile"),
+        env={**os.environ, "THIRDKEY_HOME": str(home)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode().splitlines()[-1].partition(" with ")[0]
+
+
+async def metrics_with(service: Service, name: str) -> str:
+    """Reads the metrics until one of this name is among them."""
+    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(service.where.metrics) as answer:
+                shown = await answer.text()
+            if name in shown:
+                return shown
             await asyncio.sleep(0.1)
 
 
@@ -150,12 +173,14 @@ async def test_a_served_escrow_and_its_chain_survive_kill_9_and_ctrl_c(home):
     async with person(second, "alice") as buyer:
         facts = await until(buyer, path, "awaiting_funding", "setup_failed")
         assert facts["state"] == "awaiting_funding"
+    assert await reconciled(home) == (0, "1 escrows compared")
     assert await second.ends_with(signal.SIGINT) == 0
     assert programs_of(home) == []
 
-    third = await started(home, 3)
+    third = await started(home, 3, RECONCILE_EVERY_S="1")
     async with person(third, "alice") as buyer:
         assert await buyer.get(path) == facts | {"cursor": (await buyer.get(path))["cursor"]}
+    assert 'reconcile_escrows{result="compared"} 1.0' in await metrics_with(third, "reconcile_last_run")
     assert await third.ends_with(signal.SIGTERM) == 0
     assert programs_of(home) == []
     assert_nothing_secret_in(*(service.said.replace(_token_of(first), "") for service in (first, second, third)))

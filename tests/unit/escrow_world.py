@@ -9,9 +9,12 @@ from domain import commands as c
 from domain import events as e
 from domain.commands import AnyCommand
 from domain.decide import decide
+from domain.difference import CHAIN_DIFFERS, Difference
+from domain.difference import DifferenceCode as Code
 from domain.evolve import fold
 from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TurnId, TxHash, UserId, WalletId
 from domain.money import Atomic
+from domain.reconcile import Evidence, differences
 from domain.refusals import Refused
 from domain.roles import THREE, Role, SeatKind
 from domain.setup import message_digest
@@ -318,6 +321,18 @@ class World:
         assert {k for k, each in known.items() if each.unlocked} == {k for k in there if self.chain.unlocked(k)}
         spent = {k: each.spent_by for k, each in known.items() if each.spent_by}
         assert spent == {k: tx for k, (tx, _) in self.chain.spends.items()}
+        self._reconcile()
+
+    def _reconcile(self) -> None:
+        """Compares as an auditor does; what was found is told until it is gone."""
+        spent = frozenset(OneTimeKey(k) for k, (_, height) in self.chain.spends.items() if height is not None)
+        found = differences(self.live, Evidence(view=self.chain.view(), spent=spent))
+        # What was never on this chain, what a fork took from under an end, and what a fork cut in two.
+        assert {each.code for each in found} <= {Code.PAYOUT_NOT_SENT, Code.PAYOUT_NOT_FINAL, Code.SPEND_INPUTS}, found
+        for told in ((Difference(code=Code.DEPOSIT_NOT_LOGGED, about="out"),), ()):
+            version = self.live.core.version
+            self.give(c.ReportComparison(at=self.now, height=1, differences=told, version=version))
+            assert (CHAIN_DIFFERS in self.live.core.recovery) is bool(told)
 
     def pass_time(self, hours: int, *, outage: bool) -> None:
         before = self.now
