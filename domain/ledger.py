@@ -49,6 +49,9 @@ def _changed(known: Deposit, output: SeenOutput, *, at: Micros) -> Iterator[AnyE
     if known.lost:
         yield e.DepositReturned(at=at, one_time_key=known.one_time_key)
         yield from _progress(None, output, at=at)
+    elif known.amount != output.amount and known.spent_by is None:
+        # Paid again at the same one-time key: only one of the two can ever be spent, and the larger one counts.
+        yield from _new(output, at=at)
     elif _cut(known, output):
         # Mined again elsewhere, back in the pool, or less deep than before: confirmations count anew.
         yield e.DepositLost(at=at, one_time_key=known.one_time_key, was_confirmed=True)
@@ -89,10 +92,11 @@ def _moved(known: Spend, height: int | None) -> bool:
 
 def _spend(known: Spend | None, spends: list[SeenSpend], *, depth: tuple[int, int], at: Micros) -> Iterator[AnyEvent]:
     tx_hash, height, facts = spends[0].tx_hash, spends[0].height, spends[0].facts
-    there = known is not None and not known.lost and not _moved(known, height)
+    keys = {each.one_time_key for each in spends}
+    # Inputs whose key image became known later were not told of the first time.
+    there = known is not None and not known.lost and not _moved(known, height) and keys <= set(known.inputs)
     if not there:
-        inputs = tuple(sorted(each.one_time_key for each in spends))
-        yield e.SpendSeen(at=at, tx_hash=tx_hash, inputs=inputs, facts=facts)
+        yield e.SpendSeen(at=at, tx_hash=tx_hash, inputs=tuple(sorted(keys)), facts=facts)
     if height is None:
         return
     if not there or (known and known.height is None):

@@ -260,3 +260,11 @@ def test_a_view_from_before_the_last_event_is_refused_and_takes_nothing_back() -
     late = c.ObserveChain(at=life.now, view=view(output(unlocked=False), height=102), version=before)
     life.when(late).refused("view_outdated")
     assert name(life.state) == "funded"
+
+
+def test_the_same_one_time_key_paid_again_counts_once_and_with_the_larger_amount() -> None:
+    life = awaiting_funding().sees(view(output(amount=AMOUNT - 1)))
+    life.sees(view(output(height=105)))
+    assert [deposit.amount for deposit in life.money.deposits.values()] == [AMOUNT]
+    assert name(life.state) == "funded"
+    life.sees(view(output(height=105))).then()

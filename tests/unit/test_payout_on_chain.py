@@ -70,6 +70,16 @@ def test_other_inputs_than_the_epochs_are_found_by_their_key_images() -> None:
     assert faults(life) == ("inputs",)
 
 
+def test_an_input_whose_key_image_is_told_later_is_seen_spent_then() -> None:
+    life = funded(output(), output("late", unlocked=False))
+    life = _released(life)
+    both = (output(), output("late"))
+    life.sees(view(*both, height=125, spends=(spend(),)))
+    life.sees(view(*both, height=126, spends=(spend(), spend("late"))))
+    assert {deposit.spent_by for deposit in life.money.deposits.values()} == {"payout-tx"}
+    life.sees(view(*both, height=126, spends=(spend(), spend("late")))).then()
+
+
 def test_before_it_is_shown_nothing_is_wrong_with_a_payout() -> None:
     assert faults(sent()) == ()
 
