@@ -50,7 +50,7 @@ class Unreadable(msgspec.Struct, frozen=True):
     tx_hash: TxHash
 
 
-class WatchKey(msgspec.Struct, frozen=True):
+class WatchKey(msgspec.Struct, frozen=True, gc=False):
     """What recognises an address' outputs: its secret view key and its public spend key, 32 bytes each."""
 
     view_key: bytes
