@@ -1,5 +1,6 @@
 """A chain in memory that answers over HTTP as monerod does, for scanners that run in another process."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,11 +21,11 @@ class Door:
         self.chain = chain
         self.url = ""
         self.shut = False
-        self.calls = 0
+        self.delay_s = 0.0
         self.alter: Callable[[str, dict[str, Any]], dict[str, Any]] = lambda _, answer: answer
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.calls += 1
+        await asyncio.sleep(self.delay_s)
         body = msgspec.json.decode(await request.read())
         if self.shut:
             return web.Response(status=503)

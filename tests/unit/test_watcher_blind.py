@@ -3,16 +3,20 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from actors.clock import VirtualClock
 from actors.desk import Desk
 from actors.directory import Directory
 from actors.ports import Blindness, DaemonDown, WatchTarget
+from actors.scan.process import WatchCounts
+from actors.scan.reports import ReportKind
 from actors.watcher import ChainWatcher
 from domain.chain import ChainView
 from domain.ids import EscrowId
 from eventstore.opening import memory_store
+from service.watch_metrics import WatchMetrics
 
 SECOND = 1_000_000
 
@@ -81,3 +85,24 @@ async def test_whatever_kept_the_chain_from_being_seen_is_an_outage_from_its_fir
     ended = (2 + len(Blindness)) * SECOND
     assert world.watcher.outages() == ((2 * SECOND, ended),)
     assert world.watcher.blindness is None
+
+
+async def test_the_metrics_tell_the_reason_and_blame_no_daemon_for_our_own_scanner():
+    world = Watched()
+    counts = WatchCounts(up=True, lag_blocks=7, restarts=2, left_out={ReportKind.FALSE_AMOUNT: 3})
+    registry = CollectorRegistry()
+    registry.register(WatchMetrics(world.watcher, scanner=lambda: counts))
+
+    def shown(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    for why, up in ((Blindness.FORKED, 0), (Blindness.READING, 1)):
+        await world.look(DaemonDown("as arranged", why=why))
+        assert shown("monero_daemon_up") == up
+        assert [each for each in Blindness if shown("chain_watch_blind", why=each)] == [why]
+    await world.look()
+    assert shown("monero_daemon_up") == 1
+    assert not any(shown("chain_watch_blind", why=each) for each in Blindness)
+    assert (shown("chain_scanner_lag_blocks"), shown("chain_scanner_restarts_total")) == (7, 2)
+    assert shown("chain_left_out_total", kind="false_amount") == 3
+    assert shown("chain_left_out_total", kind="unreadable") == 0
