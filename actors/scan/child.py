@@ -53,7 +53,9 @@ def main() -> None:
 def _bound_ourselves() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold view keys
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_MAX_BYTES, MEMORY_MAX_BYTES))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    memory = MEMORY_MAX_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_MAX_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the service, which decides when this ends
         signal.signal(number, signal.SIG_IGN)
 
