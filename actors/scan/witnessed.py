@@ -12,6 +12,7 @@ from domain.ids import KeyImage, TxHash
 
 BEHIND_MAX_BLOCKS: Final = 3
 """How far one daemon may be ahead of the other; blocks come every two minutes and take seconds to be passed on."""
+POOL_TRIES_MAX: Final = 3
 FIRST: Final = "the first daemon"
 SECOND: Final = "the second daemon"
 _T = TypeVar("_T")
@@ -31,8 +32,6 @@ class WitnessedDaemon:
         self._first, self._second = first, second
         self._end = 0
         """The height at which the common chain ends."""
-        self._above: frozenset[TxHash] = frozenset()
-        """Transactions in blocks of the first daemon from there on."""
         self._unproven: dict[TxHash, bytes] = {}
         """What the first alone said of transactions that are in no common block."""
 
@@ -49,8 +48,6 @@ class WitnessedDaemon:
         )
         if tops[0] != tops[1] or first.nettype != second.nettype:
             raise DaemonDown("the daemons are on different branches", why=Blindness.FORKED)
-        above = [await _said(FIRST, self._first.block(height)) for height in range(end, first.height)]
-        self._above = frozenset(tx_hash for block in above for tx_hash in block.tx_hashes[1:])
         self._end = end
         return DaemonInfo(height=end, top_hash=tops[0], synchronized=True, nettype=first.nettype)
 
@@ -82,9 +79,15 @@ class WitnessedDaemon:
         return tuple(each if self._is_common(each) else _waiting(each) for each in told)
 
     async def pool_hashes(self) -> tuple[TxHash, ...]:
-        now = {*await _said(FIRST, self._first.pool_hashes()), *self._above}
-        self._unproven = {tx_hash: said for tx_hash, said in self._unproven.items() if tx_hash in now}
-        return tuple(now)
+        """Returns what waits in the first daemon's pool, or is in a block of it above the common end."""
+        for _ in range(POOL_TRIES_MAX):
+            before = await _said(FIRST, self._first.info())
+            now = {*await _said(FIRST, self._first.pool_hashes()), *await self._above(before.height)}
+            if (await _said(FIRST, self._first.info())).top_hash == before.top_hash:
+                # Else one that was mined, or came back, between the two readings would be in neither.
+                self._unproven = {tx_hash: said for tx_hash, said in self._unproven.items() if tx_hash in now}
+                return tuple(now)
+        raise DaemonDown(f"{FIRST}: its chain moved under every attempt", why=Blindness.CONTRADICTORY)
 
     async def key_images(self, images: Sequence[KeyImage]) -> tuple[KeyImageStatus, ...]:
         """Says of an image that it is in the chain when either daemon does: then the blocks are read, of both."""
@@ -96,6 +99,12 @@ class WitnessedDaemon:
     async def aclose(self) -> None:
         await self._first.aclose()
         await self._second.aclose()
+
+    async def _above(self, height: int) -> set[TxHash]:
+        if height > self._end + BEHIND_MAX_BLOCKS + 1:  # it went ahead since `info` looked
+            raise DaemonDown(f"{SECOND} is behind the other", why=Blindness.BEHIND)
+        blocks = [await _said(FIRST, self._first.block(each)) for each in range(self._end, height)]
+        return {tx_hash for block in blocks for tx_hash in block.tx_hashes[1:]}
 
     def _is_common(self, each: ChainTx) -> bool:
         return each.height is not None and each.height < self._end

@@ -23,6 +23,14 @@ class Node(MemoryChain):
     lie_block: Callable[[BlockFacts], BlockFacts] | None = None
     lie_tx: Callable[[ChainTx], ChainTx] | None = None
     lie_unspent = False
+    mines_unseen = 0
+    """Blocks that come between the reading of the blocks and that of the pool."""
+
+    async def pool_hashes(self) -> tuple[TxHash, ...]:
+        if self.mines_unseen:
+            self.mines_unseen -= 1
+            self.mine()
+        return await super().pool_hashes()
 
     async def info(self):
         if self.shut:
@@ -96,6 +104,21 @@ async def test_a_deposit_in_a_block_that_only_the_first_has_waits_in_the_pool_un
     assert (view.height, places(view)) == (mined, [(7, None, False)])
     pair.second.mine(BEHIND_MAX_BLOCKS)
     assert await pair.places() == [(7, mined, False)]
+
+
+async def test_a_deposit_that_the_first_mines_between_the_reading_of_blocks_and_pool_does_not_vanish():
+    pair = Pair()
+    pair.send(payment(ALICE, 7, nonce="deposit"))
+    assert await pair.places() == [(7, None, False)]
+    pair.first.mines_unseen = 1
+    assert await pair.places() == [(7, None, False)]
+    assert pair.first.mines_unseen == 0
+
+
+async def test_a_first_daemon_whose_chain_never_rests_shows_nothing():
+    pair = Pair()
+    pair.first.mines_unseen = 1_000
+    assert (await pair.blind()).why in (Blindness.CONTRADICTORY, Blindness.BEHIND)
 
 
 async def test_a_view_goes_no_further_than_the_first_daemon():
