@@ -195,8 +195,35 @@ class WalletFiles(Protocol):
         """Locks a wallet's files against other processes; raises `WalletUnknown` while another has them locked."""
 
 
+class Blindness(StrEnum):
+    """Why nothing can be said of the chain just now."""
+
+    DOWN = "down"
+    """A daemon does not answer, or says that it is not to be trusted."""
+    SYNCHRONISING = "synchronising"
+    BEHIND = "behind"
+    """One of two daemons has far fewer blocks than the other."""
+    FORKED = "forked"
+    """Two daemons hold different blocks at one height."""
+    DIFFERENT = "different"
+    """Two daemons say different things of the same block or transaction: one of them lies or is broken."""
+    CONTRADICTORY = "contradictory"
+    """A daemon contradicts itself at every attempt: its chain never rests, or it lies about a block."""
+    READING = "reading"
+    """The scanner works, and has not caught up."""
+    SCANNER = "scanner"
+    """The scanner's process does not answer, or was ended and starts again."""
+
+
 class DaemonDown(Exception):
-    """The daemon did not answer, or said it is not to be trusted."""
+    """The daemon did not answer, or what it says is not to be trusted; `why` is for metrics, the text for people.
+
+    The text names no address, and stays the same as long as the same is wrong.
+    """
+
+    def __init__(self, reason: str, *, why: Blindness = Blindness.DOWN) -> None:
+        super().__init__(reason)
+        self.why = why
 
 
 class DaemonInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import structlog
 
 from actors.desk import Desk, derived_id
 from actors.escrow import Accepted
-from actors.ports import Clock, DaemonDown, Watch, WatchTarget
+from actors.ports import Blindness, Clock, DaemonDown, Watch, WatchTarget
 from actors.sealed import EscrowSecrets
 from actors.seat import LATER
 from domain import commands as c
@@ -27,7 +27,7 @@ MovedSince = Callable[[Mapping[int, int]], AsyncIterator[tuple[EscrowId, int, in
 OUTAGES_KEPT = 1_000
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Watched:
     """One address, and what of the chain the escrow is known to have taken in."""
 
@@ -59,6 +59,9 @@ class ChainWatcher:
         self._outages: list[tuple[Micros, Micros]] = []
         self._down_since: Micros | None = None
         self._has_looked = False
+        self._sees = False
+        self._blindness: Blindness | None = None
+        self._says = ""
 
     @property
     def watched(self) -> Collection[EscrowId]:
@@ -66,9 +69,14 @@ class ChainWatcher:
         return self._watched.keys()
 
     @property
-    def daemon_up(self) -> bool:
-        """Whether the last look got an answer."""
-        return self._down_since is None
+    def sees(self) -> bool:
+        """Whether the last look got an answer, and every escrow was brought what was new in it."""
+        return self._sees
+
+    @property
+    def blindness(self) -> Blindness | None:
+        """Why the last look showed nothing; None when it did."""
+        return self._blindness
 
     @property
     def has_looked(self) -> bool:
@@ -89,30 +97,33 @@ class ChainWatcher:
 
     async def look(self) -> None:
         """Looks once."""
-        await self._note_moved()
+        noted = await self._note_moved()
         await self._read_moved()
         try:
             views = await self._watch.look([each.target for each in self._watched.values()])
         except DaemonDown as down:
-            self._note_down(str(down))
+            self._note_down(down)
             return
         self._note_up()
         for escrow_id, view in views.items():
             watched = self._watched[escrow_id]
-            shown = _facts(view, watched.final_confirmations)
+            shown = facts_of(view, watched.final_confirmations)
             if shown != watched.settled and await self._shown(escrow_id, watched, view):
                 watched.settled = shown
         self._has_looked = True
+        self._sees = noted
 
     # -- whom to watch -------------------------------------------------------------------------------------------
 
-    async def _note_moved(self) -> None:
+    async def _note_moved(self) -> bool:
         try:
             async for escrow_id, partition, position in self._moved_since(dict(self._seen)):
                 self._to_read.setdefault(escrow_id, "")
                 self._seen[partition] = position
         except LogUnavailable as broken:
             log.warning("watched_escrows_not_read", error=type(broken).__name__)
+            return False
+        return True
 
     async def _read_moved(self) -> None:
         for escrow_id, before in list(self._to_read.items()):
@@ -172,19 +183,22 @@ class ChainWatcher:
             log.error("chain_not_shown", escrow=escrow_id, error=type(broken).__name__)
         return False
 
-    def _note_down(self, reason: str) -> None:
+    def _note_down(self, down: DaemonDown) -> None:
+        if (down.why, str(down)) != (self._blindness, self._says):
+            log.warning("chain_not_seen", why=down.why, reason=str(down))
+        self._sees, self._blindness, self._says = False, down.why, str(down)
         if self._down_since is None:
             self._down_since = Micros(self._clock.now())
-            log.warning("daemon_down", reason=reason)
 
     def _note_up(self) -> None:
         if self._down_since is not None:
             self._outages = [*self._outages[-OUTAGES_KEPT:], (self._down_since, Micros(self._clock.now()))]
-            self._down_since = None
-            log.info("daemon_up")
+            self._down_since = self._blindness = None
+            self._says = ""
+            log.info("chain_seen_again")
 
 
-def _facts(view: ChainView, final: int) -> tuple[object, ...]:
+def facts_of(view: ChainView, final: int) -> tuple[object, ...]:
     """Picks what an escrow could record: not the height alone, but whether a spend is as deep as it has to be."""
     return view.outputs, view.spends, tuple(_is_final(view.height, each.height, final) for each in view.spends)
 

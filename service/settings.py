@@ -16,6 +16,7 @@ from service import setting_values as v
 
 PORT_MAX = 65_535
 YEAR_S = 366 * 24 * 3_600
+DAEMONS_MAX = 2
 EMBEDDED_ARBITER = UserId("arbiter")
 """Who arbitrates on a test network when nobody is named."""
 
@@ -59,6 +60,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     monero_rpc_file: Path | None = None
     """Instead of `monero_rpc_urls`: a JSON file with address, login, certificate and folder of each."""
     monero_daemon_urls: tuple[str, ...] = ()
+    """One, or two: then the chain is what both say of it."""
+    scanner_silent_s: int = 30
+    """How long the scanner's process may be silent while it is waited for, before it is ended and started anew."""
     pool_min: int = 3
     """Wallet processes there are at least and at most; a third of them, in whole slots, for each role."""
     pool_max: int = 30
@@ -207,6 +211,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "seat_lease_s": (1, 3_600),
     "slot_call_max_s": (5, 3_600),
     "node_lease_s": (1, 3_600),
+    "scanner_silent_s": (5, 3_600),
     "stream_sockets_max": (1, 100_000),
     "stream_user_sockets_max": (1, 100_000),
     "stream_slow_s": (1, 600),
@@ -352,5 +357,8 @@ def _slot_contradictions(settings: Settings) -> Iterator[str]:
         )
     if settings.slots_given != bool(settings.monero_daemon_urls):
         yield "MONERO_DAEMON_URLS: expected beside MONERO_RPC_URLS or MONERO_RPC_FILE, and only there"
-    if any(not entry.startswith("http://") for entry in settings.monero_daemon_urls[:1]):
+    daemons = settings.monero_daemon_urls
+    if len(daemons) > DAEMONS_MAX or len(set(daemons)) < len(daemons):
+        yield "MONERO_DAEMON_URLS: expected one address or two different ones"
+    if any(not entry.startswith("http://") for entry in daemons):
         yield "MONERO_DAEMON_URLS: expected http:// in this version"

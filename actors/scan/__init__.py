@@ -1,4 +1,6 @@
-"""Watching the chain with view keys: points and hashes, transactions, what was seen, and the follower of blocks.
+"""Watching the chain with view keys.
 
-`follower.ScannerWatch` is the real adapter of `actors.ports.Watch`; the other modules know no network and no clock.
+`follower.ScannerWatch` reads one daemon (or two, `witnessed`) for many addresses; `process.ScannerProcess` has that
+done in a process of its own, which is what the service uses. Both implement `actors.ports.Watch`. `points`, `extra`,
+`transactions`, `watched` and `trail` know no network and no clock.
 """

@@ -2,18 +2,26 @@
 
 import asyncio
 import re
-from collections import deque
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
-from actors.ports import BlockFacts, ChainTx, Clock, DaemonDown, DaemonInfo, DaemonRpc, KeyImageStatus, WatchTarget
+from actors.ports import (
+    Blindness,
+    BlockFacts,
+    ChainTx,
+    Clock,
+    DaemonDown,
+    DaemonInfo,
+    DaemonRpc,
+    KeyImageStatus,
+    WatchTarget,
+)
 from actors.scan.points import public_view_key, read_scalar
+from actors.scan.reports import ReportKind, Reports, ScanReport
+from actors.scan.saved import Saved, SavedTarget
 from actors.scan.trail import Trail
 from actors.scan.transactions import FalseAmount, Found, Transaction, Unreadable, WatchKey, read_transaction, scan
-from actors.scan.watched import Moment, Sighting, Spend, Watched
+from actors.scan.watched import Moment, Sighting, Spend, Watched, below, mark_of
 from domain.chain import ChainView
 from domain.ids import EscrowId, KeyImage, TxHash
 from schemas.address import AddressKind, BadAddress, Network, parse_address
@@ -23,62 +31,58 @@ LOOK_TRIES_MAX: Final = 10
 POOL_MAX: Final = 20_000
 """Pool transactions remembered, 1.2 kB for one of two outputs (measured); those beyond are first seen in a block."""
 POOL_CHUNK: Final = 100
-REPORTS_MAX: Final = 100
 _KEY_IMAGE: Final = re.compile("[0-9a-f]{64}")
-
-
-class ReportKind(StrEnum):
-    """Why something was left out of every view."""
-
-    FALSE_AMOUNT = "false_amount"
-    UNREADABLE = "unreadable"
-    BAD_KEY_IMAGE = "bad_key_image"
-    BAD_TARGET = "bad_target"
-    """A target whose address is not a main address of this network, or whose view key is not that of its address."""
-
-
-class ScanReport(msgspec.Struct, frozen=True):
-    """Something left out, and the transaction or escrow concerned."""
-
-    kind: ReportKind
-    about: str
 
 
 class ScannerWatch:
     """Shows deposits and spends from a daemon and view keys; implements `Watch`.
 
-    One caller, which names all its targets in every look: a target left out is forgotten, and read again from its
-    `since_height` when it comes back. Blocks are read once for all targets; a new target makes the blocks since its
-    `since_height` be read again for itself alone. A key image that becomes known later makes them be read again from
-    the block of its output, but only where the daemon says that it is spent in the chain.
+    One caller, which names all its targets in every look (or only what changed, with `tell` and `read`): a target left
+    out is forgotten, and read again from its `since_height` when it comes back. Blocks are read once for all targets; a
+    new target makes the blocks since its `since_height` be read again for itself alone. A key image that becomes known
+    later makes them be read again from the block of its output, but only where the daemon says that it is spent in the
+    chain.
 
     A look that fails or is cancelled loses at most the block, or the hundred pool transactions, it was at: the next
-    one goes on from there. The arithmetic runs in a thread, so that the event loop stays free to answer. It still
-    takes 0.14 ms a target for a transaction of two outputs (0.53 ms where that has three and additional keys;
-    measured on one core) and shares the interpreter with everything else: thousands of targets ask for a process of
-    their own, a later step that changes where this object is built and nothing in it.
+    one goes on from there. What was `saved` by another scanner is gone on from as well. The arithmetic runs in a
+    thread, so that the event loop stays free to answer, and still shares the interpreter with everything else: the
+    service runs all of this in a process of its own (`actors.scan.process`).
     Memory: 200 block hashes, the pool up to `POOL_MAX`, and what was found for the targets.
     """
 
-    def __init__(self, daemon: DaemonRpc, *, clock: Clock, network: Network) -> None:
+    def __init__(self, daemon: DaemonRpc, *, clock: Clock, network: Network, saved: Saved | None = None) -> None:
+        saved = saved or Saved()
         self._daemon, self._clock, self._network = daemon, clock, network
         self._looking = asyncio.Lock()
         self._watched: dict[EscrowId, Watched] = {}
-        self._images: set[KeyImage] = set()
-        self._spends: dict[KeyImage, Spend] = {}
+        self._images: set[KeyImage] = set(saved.images)
+        self._spends: dict[KeyImage, Spend] = dict(saved.spends)
         self._pool: dict[TxHash, Transaction] = {}
-        self._trail = Trail()
-        self._reports: deque[ScanReport] = deque(maxlen=REPORTS_MAX)
+        self._trail = Trail(saved.blocks)
+        self._unclaimed = {each.mark: each for each in saved.targets}
+        """What was saved of addresses that nobody has asked for yet."""
+        self._height = 0
+        self._reports = Reports()
 
     @property
     def reports(self) -> tuple[ScanReport, ...]:
-        """The newest things left out, at most `REPORTS_MAX`, each once."""
-        return tuple(self._reports)
+        """The newest things left out, each once."""
+        return self._reports.newest()
+
+    @property
+    def left_out(self) -> Mapping[ReportKind, int]:
+        """How many things were left out, by kind."""
+        return self._reports.counts()
 
     @property
     def read_to(self) -> int | None:
-        """The lowest block that some target still lacks; against the daemon's height this is the scanner's lag."""
+        """The lowest block that some target still lacks."""
         return min((watched.next_height for watched in self._watched.values()), default=None)
+
+    @property
+    def lag(self) -> int:
+        """How many blocks of the daemon's chain some target still lacks."""
+        return max(0, self._height - (self._height if self.read_to is None else self.read_to))
 
     async def look(self, targets: Sequence[WatchTarget]) -> Mapping[EscrowId, ChainView]:
         """Reads what is new and returns one view per target, all at the same height.
@@ -87,25 +91,52 @@ class ScannerWatch:
         also when the daemon is still synchronising (its chain would look reorganised) or its chain never rests.
         """
         async with self._looking:
-            self._enrol(targets)
-            if not self._watched:
-                return {}
-            for _ in range(LOOK_TRIES_MAX):
-                try:
-                    return self._views(await self._read())
-                except _ChainMoved:
-                    self._trail.forget_last()
-            raise DaemonDown("the chain moved under every attempt to read it")
+            named = {target.escrow_id for target in targets}
+            self.tell(changed=targets, gone=self._watched.keys() - named)
+            return await self.read()
 
-    def _enrol(self, targets: Sequence[WatchTarget]) -> None:
-        before, self._watched = self._watched, {}
-        for target in targets:
-            known = before.get(target.escrow_id)
-            if known is not None and _same_address(known.target, target):
-                known.target = target
-                self._watched[target.escrow_id] = known
-            elif (key := self._key(target)) is not None:
-                self._watched[target.escrow_id] = Watched(target, key=key)
+    def tell(self, *, changed: Sequence[WatchTarget], gone: Collection[EscrowId]) -> None:
+        """Takes in targets that are new or have changed, and forgets others."""
+        for escrow_id in gone:
+            self._watched.pop(escrow_id, None)
+        for target in changed:
+            known = self._watched.get(target.escrow_id)
+            if known is not None and known.mark == mark_of(target):
+                known.key_images = target.key_images
+            else:
+                self._enrol(target)
+
+    async def read(self) -> Mapping[EscrowId, ChainView]:
+        """Reads what is new for the targets told, and returns their views as `look` does."""
+        if not self._watched:
+            return {}
+        for _ in range(LOOK_TRIES_MAX):
+            try:
+                return self._views(await self._read())
+            except _ChainMoved:
+                self._trail.forget_last()
+        says = "the daemon's chain moved, or contradicted itself, under every attempt to read it"
+        raise DaemonDown(says, why=Blindness.CONTRADICTORY)
+
+    def memory(self) -> Saved:
+        """Returns what another scanner can go on from; between any two steps of this one it is of one piece."""
+        watched = (SavedTarget(each.mark, each.start, each.next_height, each.mined) for each in self._watched.values())
+        return Saved(
+            blocks=self._trail.blocks(),
+            targets=tuple(watched),
+            images=tuple(self._images),
+            spends=dict(self._spends),
+        )
+
+    def _enrol(self, target: WatchTarget) -> None:
+        self._watched.pop(target.escrow_id, None)
+        key = self._key(target)
+        if key is None:
+            return
+        watched = self._watched[target.escrow_id] = Watched(target, key=key)
+        saved = self._unclaimed.pop(watched.mark, None)
+        if saved is not None:
+            watched.start, watched.next_height, watched.mined = saved.start, saved.next_height, saved.mined
 
     def _key(self, target: WatchTarget) -> WatchKey | None:
         try:
@@ -114,18 +145,21 @@ class ScannerWatch:
                 return WatchKey(read_scalar(target.view_key), bytes.fromhex(parsed.spend_key))
         except (BadAddress, ValueError):
             pass
-        self._report(ReportKind.BAD_TARGET, target.escrow_id)
+        self._reports.add(ReportKind.BAD_TARGET, target.escrow_id)
         return None
 
     async def _read(self) -> DaemonInfo:
         """Brings everything to the daemon's height; raises `_ChainMoved` when that changed meanwhile."""
         info = await self._daemon.info()
         if not info.synchronized:
-            raise DaemonDown("the daemon is still synchronising")
+            raise DaemonDown("the daemon is still synchronising", why=Blindness.SYNCHRONISING)
+        self._height = info.height
         await self._learn_images()
         await self._step_back(info)
         while (height := self.read_to) is not None and height < info.height:
             await self._read_block(height)
+        if self._trail.hash_at(info.height - 1) not in (None, info.top_hash):
+            raise _ChainMoved
         await self._read_pool()
         # A transaction that was mined after the blocks and before the pool were read would be in neither.
         if (await self._daemon.info()).top_hash != info.top_hash:
@@ -137,7 +171,7 @@ class ScannerWatch:
         told = [
             (image, watched, one_time_key)
             for watched in self._watched.values()
-            for one_time_key, image in watched.target.key_images.items()
+            for one_time_key, image in watched.key_images.items()
             if self._is_image(image, watched)
         ]
         late = sorted({image for image, watched, _ in told if watched.begun} - self._images)
@@ -169,11 +203,12 @@ class ScannerWatch:
     def _forget_from(self, height: int) -> None:
         for watched in self._watched.values():
             watched.rewind(height)
+        self._unclaimed = {mark: _cut(saved, height) for mark, saved in self._unclaimed.items()}
         self._spends = {i: s for i, s in self._spends.items() if s.height is not None and s.height < height}
 
     async def _read_block(self, height: int) -> None:
         block = await self._daemon.block(height)
-        if not self._trail.fits(block):
+        if block.height != height or not self._trail.fits(block):
             raise _ChainMoved
         transactions = await self._block_transactions(block)
         due = [watched for watched in self._watched.values() if watched.next_height == height]
@@ -181,7 +216,7 @@ class ScannerWatch:
         for transaction in transactions:
             self._note_spends(transaction, height=height)
             for watched in due:
-                seen = hits.get((transaction.tx_hash, watched.target.escrow_id))
+                seen = hits.get((transaction.tx_hash, watched.escrow_id))
                 watched.mine(seen or watched.pooled.get(transaction.tx_hash, ()), height=height)
         for watched in due:
             watched.next_height = height + 1
@@ -206,7 +241,7 @@ class ScannerWatch:
     def _note_spends(self, transaction: Transaction, *, height: int) -> None:
         for image in transaction.key_images:
             if image in self._images:
-                self._spends[image] = Spend(transaction.tx_hash, height)
+                self._spends[image] = Spend(transaction.tx_hash, height, transaction.facts)
 
     async def _read_pool(self) -> None:
         """Reads what is new in the pool, and all of it for new targets."""
@@ -229,13 +264,14 @@ class ScannerWatch:
 
     def _keep_pooled(self, hits: "_Hits") -> None:
         for (tx_hash, escrow_id), seen in hits.items():
-            self._watched[escrow_id].pooled[tx_hash] = seen
+            watched = self._watched[escrow_id]
+            watched.pooled = {**watched.pooled, tx_hash: seen}
 
     def _is_image(self, image: KeyImage, watched: Watched) -> bool:
         """Tells whether a reported key image can be one: monerod refuses the whole call for one that cannot."""
         good = _KEY_IMAGE.fullmatch(image) is not None
         if not good:
-            self._report(ReportKind.BAD_KEY_IMAGE, watched.target.escrow_id)
+            self._reports.add(ReportKind.BAD_KEY_IMAGE, watched.escrow_id)
         return good
 
     async def _parse(self, answers: Sequence[ChainTx]) -> list[Transaction]:
@@ -243,7 +279,7 @@ class ScannerWatch:
         read = await asyncio.to_thread(_read_all, answers) if answers else []
         for each in read:
             if isinstance(each, Unreadable):
-                self._report(ReportKind.UNREADABLE, each.tx_hash)
+                self._reports.add(ReportKind.UNREADABLE, each.tx_hash)
         return [each if isinstance(each, Transaction) else Transaction(tx_hash=each.tx_hash) for each in read]
 
     async def _scan(self, jobs: Sequence[tuple[Transaction, Sequence[Watched]]]) -> "_Hits":
@@ -255,19 +291,14 @@ class ScannerWatch:
         hits: _Hits = {}
         for transaction, watched, opened in found:
             if any(isinstance(output, FalseAmount) for output in opened):
-                self._report(ReportKind.FALSE_AMOUNT, transaction.tx_hash)
-            hits[transaction.tx_hash, watched.target.escrow_id] = _sightings(transaction, opened)
+                self._reports.add(ReportKind.FALSE_AMOUNT, transaction.tx_hash)
+            hits[transaction.tx_hash, watched.escrow_id] = _sightings(transaction, opened)
         return hits
-
-    def _report(self, kind: ReportKind, about: str) -> None:
-        report = ScanReport(kind, about)
-        if report not in self._reports:
-            self._reports.append(report)
 
     def _views(self, info: DaemonInfo) -> dict[EscrowId, ChainView]:
         moment = Moment(height=info.height, now=self._clock.now())
         pooled = {
-            image: Spend(transaction.tx_hash, None)
+            image: Spend(transaction.tx_hash, None, transaction.facts)
             for transaction in self._pool.values()
             for image in transaction.key_images
             if image in self._images
@@ -307,5 +338,11 @@ def _sightings(transaction: Transaction, opened: _Opened) -> tuple[Sighting, ...
     )
 
 
-def _same_address(one: WatchTarget, other: WatchTarget) -> bool:
-    return (one.address, one.view_key, one.since_height) == (other.address, other.view_key, other.since_height)
+def _cut(saved: SavedTarget, height: int) -> SavedTarget:
+    """Returns what is left of an unclaimed target when the blocks from a height on are gone."""
+    return SavedTarget(
+        mark=saved.mark,
+        start=saved.start,
+        next_height=min(saved.next_height, max(height, saved.start)),
+        mined=below(saved.mined, height),
+    )

@@ -1,5 +1,6 @@
 """The hashes of the newest blocks read, by which a reorganised chain is noticed."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from actors.ports import BlockFacts
@@ -11,14 +12,18 @@ TRAIL_BLOCKS: Final = 200
 class Trail:
     """The newest blocks read, without gaps, and the one block that was read last."""
 
-    def __init__(self) -> None:
-        self._hashes: dict[int, str] = {}
+    def __init__(self, blocks: Iterable[tuple[int, str]] = ()) -> None:
+        self._hashes: dict[int, str] = dict(blocks)
         self._last: BlockFacts | None = None
 
     @property
     def top(self) -> int | None:
         """Height of the newest block kept."""
         return next(reversed(self._hashes), None)
+
+    def blocks(self) -> tuple[tuple[int, str], ...]:
+        """Returns the heights and hashes kept, the newest last."""
+        return tuple(self._hashes.items())
 
     def hash_at(self, height: int) -> str | None:
         """Returns the hash of the block read at this height, while it is kept."""

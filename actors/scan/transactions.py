@@ -10,6 +10,7 @@ import msgspec
 
 from actors.scan import points
 from actors.scan.extra import read_extra
+from domain.chain import TxFacts
 from domain.ids import KeyImage, OneTimeKey, TxHash
 from domain.money import ATOMIC_MAX, Atomic
 
@@ -42,6 +43,15 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     """8R of the key for each output; empty unless there are exactly as many as outputs."""
     unlock_time: int = 0
     key_images: tuple[KeyImage, ...] = ()
+    network_fee: Atomic | None = None
+    """None where the JSON does not tell, as of a miner's."""
+
+    @property
+    def facts(self) -> TxFacts | None:
+        """What is shown of it to those whose outputs it spends."""
+        if self.network_fee is None:
+            return None
+        return TxFacts(network_fee=self.network_fee, unlock_time=self.unlock_time, outputs=len(self.outputs))
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -50,7 +60,7 @@ class Unreadable(msgspec.Struct, frozen=True):
     tx_hash: TxHash
 
 
-class WatchKey(msgspec.Struct, frozen=True):
+class WatchKey(msgspec.Struct, frozen=True, gc=False):
     """What recognises an address' outputs: its secret view key and its public spend key, 32 bytes each."""
 
     view_key: bytes
@@ -89,6 +99,7 @@ def read_transaction(tx_hash: TxHash, body: Mapping[str, Any]) -> Transaction | 
         cleared_additional=tuple(points.clear_cofactor(key) for key in additional),
         unlock_time=wire.unlock_time,
         key_images=tuple(KeyImage(spent.key.k_image) for spent in wire.vin if spent.key),
+        network_fee=_network_fee(wire),
     )
 
 
@@ -172,6 +183,7 @@ class _Ecdh(msgspec.Struct, frozen=True):
 class _Ringct(msgspec.Struct, frozen=True):
     ecdhInfo: tuple[_Ecdh, ...] = ()
     outPk: tuple[str, ...] = ()
+    txnFee: Unsigned | None = None
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -181,6 +193,11 @@ class _Body(msgspec.Struct, frozen=True):
     vout: tuple[_Vout, ...]
     extra: tuple[Byte, ...]
     rct_signatures: _Ringct = _Ringct()
+
+
+def _network_fee(wire: _Body) -> Atomic | None:
+    fee = wire.rct_signatures.txnFee
+    return None if fee is None or fee > ATOMIC_MAX else Atomic(fee)
 
 
 def _outputs(wire: _Body) -> Iterator[Output | None]:

@@ -1,5 +1,6 @@
 """What has been seen of each watched address, and the view of it at one height. No I/O: the follower moves it."""
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -7,7 +8,7 @@ import msgspec
 
 from actors.ports import WatchTarget
 from actors.scan.transactions import WatchKey
-from domain.chain import ChainView, SeenOutput, SeenSpend
+from domain.chain import ChainView, SeenOutput, SeenSpend, TxFacts
 from domain.ids import KeyImage, OneTimeKey, TxHash
 from domain.money import Atomic
 
@@ -17,7 +18,12 @@ UNLOCK_TIME_IS_HEIGHT_BELOW: Final = 500_000_000
 """Below this an `unlock_time` is a block height, from here on seconds since the Unix epoch."""
 
 
-class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+MARK_BYTES: Final = 16
+_NOTHING: Final[Mapping[TxHash, tuple["Sighting", ...]]] = {}
+_NO_IMAGES: Final[Mapping[OneTimeKey, KeyImage]] = {}
+
+
+class Sighting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One output of a watched address, in a block or in the pool."""
 
     one_time_key: OneTimeKey
@@ -32,6 +38,7 @@ class Spend(msgspec.Struct, frozen=True):
 
     tx_hash: TxHash
     height: int | None
+    facts: TxFacts | None = None
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,15 +49,22 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watched:
-    """One target and what was found for it up to (and without) block `next_height`."""
+    """One address and what was found for it up to (and without) block `next_height`.
+
+    There are thousands of these: it keeps the two keys and not the texts they were read from, and empty things are
+    shared.
+    """
+
+    __slots__ = ("escrow_id", "key", "key_images", "mark", "mined", "next_height", "pool_read", "pooled", "start")
 
     def __init__(self, target: WatchTarget, *, key: WatchKey) -> None:
-        self.target, self.key = target, key
+        self.escrow_id, self.key, self.key_images = target.escrow_id, key, target.key_images or _NO_IMAGES
+        self.mark = mark_of(target)
         self.start = self.next_height = target.since_height
         self.pool_read = False
         """Whether the pool's transactions that are already known were tried with this key."""
-        self.mined: list[Sighting] = []
-        self.pooled: dict[TxHash, tuple[Sighting, ...]] = {}
+        self.mined: tuple[Sighting, ...] = ()
+        self.pooled: Mapping[TxHash, tuple[Sighting, ...]] = _NOTHING
 
     @property
     def begun(self) -> bool:
@@ -64,11 +78,11 @@ class Watched:
     def rewind(self, height: int) -> None:
         """Forgets the blocks from `height` on, so that they are read (again)."""
         self.next_height = min(self.next_height, max(height, self.start))
-        self.mined = [sighting for sighting in self.mined if sighting.height is None or sighting.height < height]
+        self.mined = below(self.mined, height)
 
     def mine(self, sightings: Iterable[Sighting], *, height: int) -> None:
         """Places what was seen in a transaction into the block that holds it."""
-        self.mined += [msgspec.structs.replace(sighting, height=height) for sighting in sightings]
+        self.mined += tuple(msgspec.structs.replace(sighting, height=height) for sighting in sightings)
 
     def keep_pooled(self, pool: Collection[TxHash]) -> None:
         """Forgets what was seen in transactions that have left the pool."""
@@ -82,14 +96,30 @@ class Watched:
 
     def view(self, moment: Moment, *, spends: Mapping[KeyImage, Spend]) -> ChainView:
         """Returns everything seen, ordered by height (the pool last), transaction and key."""
+        if not self.mined and not self.pooled and not self.key_images:
+            return ChainView(height=moment.height)
         pooled = (sighting for sightings in self.pooled.values() for sighting in sightings)
         outputs = sorted(_once([*self.mined, *pooled]), key=_place)
-        images = sorted(self.target.key_images.items())
+        images = sorted(self.key_images.items())
         return ChainView(
             height=moment.height,
             outputs=tuple(_seen(sighting, moment) for sighting in outputs),
             spends=tuple(_spent(key, spends[image]) for key, image in images if image in spends),
         )
+
+
+def mark_of(target: WatchTarget) -> bytes:
+    """Returns 16 bytes that differ where another address is meant, or another height to read it from.
+
+    The view key needs no part in it: an address has only one.
+    """
+    named = (target.escrow_id, target.address, target.since_height)
+    return hashlib.sha256(msgspec.json.encode(named)).digest()[:MARK_BYTES]
+
+
+def below(sightings: tuple[Sighting, ...], height: int) -> tuple[Sighting, ...]:
+    """Returns what was seen in blocks below a height."""
+    return tuple(sighting for sighting in sightings if sighting.height is None or sighting.height < height)
 
 
 def unlocked(sighting: Sighting, moment: Moment) -> bool:
@@ -134,4 +164,4 @@ def _seen(sighting: Sighting, moment: Moment) -> SeenOutput:
 
 
 def _spent(one_time_key: OneTimeKey, spend: Spend) -> SeenSpend:
-    return SeenSpend(one_time_key=one_time_key, tx_hash=spend.tx_hash, height=spend.height)
+    return SeenSpend(one_time_key=one_time_key, tx_hash=spend.tx_hash, height=spend.height, facts=spend.facts)

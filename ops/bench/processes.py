@@ -43,6 +43,16 @@ def usage_below(pid: int) -> Usage:
     )
 
 
+def cpu_s_of(pid: int) -> float:
+    """Returns the processor seconds that one process took so far, without its children."""
+    return _cpu_s(pid, waited_for=False)
+
+
+def resident_mib(pid: int) -> float:
+    """Returns the memory that one process holds now."""
+    return _resident_mib(pid)
+
+
 def _children(parent: int) -> list[int]:
     pids = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
     return [pid for pid in pids if (fields := _stat(pid)) and int(fields[1]) == parent]

@@ -15,7 +15,7 @@ from rich.console import Console
 from actors.clock import SystemClock
 from actors.daemon_rpc import HttpDaemon
 from actors.processes import ProgramFailed
-from actors.scan.follower import ScannerWatch
+from actors.scan.process import ScannerLimits, ScannerProcess
 from actors.slot_messages import SupervisorLimits
 from actors.slots import Slot
 from actors.turn_finder import FinderLimits
@@ -54,13 +54,16 @@ from service.reconcile import Compared, ReconcileLimits
 from service.reconcile_apart import compared_apart, job_of
 from service.reconcile_duty import DutyLimits, ReconcileDuty, ReconcileMetrics, on_duty
 from service.scaling import ScalingLimits
-from service.settings import Settings
+from service.settings import DAEMONS_MAX, Settings
 from service.slot_pool import SlotPool
 from service.telemetry import Telemetry
+from service.watch_metrics import WatchMetrics
 from service.whole_files import write_whole
 
 RUN_FILE = "service.json"
 """In the data folder while the service runs: where it answers."""
+SCANNED_FILE = "scanned.seen"
+"""In a node's own folder: what its scanner would else have to read again; may be deleted while no service runs."""
 ADMIN_TOKEN_S = 12 * 3_600
 SETTLE_S = 60.0
 """How long a difference must stand before the service tells it: nobody waits for it, nobody is called for nothing."""
@@ -164,7 +167,11 @@ async def running(
         given = [(each, _slot(settings, each, telemetry)) for each in given_slots(settings)]
         own = own_slots(home, world, observer=telemetry.observe_wallet_call)
         slots = [slot for _, slot in given] or [own.slot(name) for name in PoolFile(home).read().names()]
-        built = await _node(stack, settings, store=store, slots=slots, daemon_url=world.daemon_url, telemetry=telemetry)
+        watch = _scanner(settings, daemon_url=world.daemon_url, file=node_home(home, node) / SCANNED_FILE)
+        stack.push_async_callback(watch.aclose)
+        daemon = HttpDaemon(world.daemon_url)
+        stack.push_async_callback(daemon.aclose)
+        built = await _node(stack, settings, store=store, slots=slots, daemon=daemon, watch=watch, telemetry=telemetry)
         pool = SlotPool(
             built.supervisors,
             given,
@@ -178,6 +185,12 @@ async def running(
         yield await doors(
             stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url, heads_file=heads, pool=pool
         )
+
+
+def _scanner(settings: Settings, *, daemon_url: str, file: Path) -> ScannerProcess:
+    witness = settings.monero_daemon_urls[1:DAEMONS_MAX]
+    limits = ScannerLimits(silent_s=settings.scanner_silent_s)
+    return ScannerProcess((daemon_url, *witness), network=settings.monero_network, file=file, limits=limits)
 
 
 def _slot(settings: Settings, given: GivenSlot, telemetry: Telemetry) -> Slot:
@@ -254,22 +267,21 @@ async def _node(
     *,
     store: Store,
     slots: Sequence[Slot],
-    daemon_url: str,
+    daemon: HttpDaemon,
+    watch: ScannerProcess,
     telemetry: Telemetry,
 ) -> Node:
-    clock = SystemClock()
-    daemon = HttpDaemon(daemon_url)
-    stack.push_async_callback(daemon.aclose)
     node = Node(
         store=store,
-        clock=clock,
+        clock=SystemClock(),
         network=settings.monero_network,
         slots=slots,
         daemon=daemon,
-        watch=ScannerWatch(daemon, clock=clock, network=settings.monero_network),
+        watch=watch,
         limits=node_limits(settings),
         observe_step=telemetry.observe_step,
     )
+    telemetry.registry.register(WatchMetrics(node.watcher, scanner=watch.counts))
     await node.start()
     stack.push_async_callback(node.stop)
     return node

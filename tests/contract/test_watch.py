@@ -1,8 +1,10 @@
-"""What every watch shows: the simulated one, and the scanner on a daemon in memory.
+"""What every watch shows: the simulated one, and the scanner on a daemon in memory, here and in its own process.
 
 The scanner on a real daemon is compared with a real wallet in `tests/real/test_scanner.py`.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Protocol
 
@@ -10,10 +12,13 @@ import msgspec
 import pytest
 
 from actors.ports import Watch, WatchTarget
+from actors.scan.process import ScannerProcess
 from actors.simulation import SimChain, SimWatch
 from actors.simulation.chain import SimTx, key_image_of, outputs_of
 from domain.chain import ChainView, SeenSpend
 from domain.ids import KeyImage, OneTimeKey, TxHash
+from tests.scan_daemon import answering
+from tests.scan_process import PATIENT
 from tests.scan_world import NOW_S, MemoryChain, Receiver, image_of, payment
 from tests.scan_world import watch as scanner_on
 
@@ -23,9 +28,10 @@ ALICE, BOB = Receiver("alice"), Receiver("bob")
 class Stage(Protocol):
     """A chain on which receivers are paid and their outputs spent, and a watch of it."""
 
-    watch: Watch
-    chain: SimChain | MemoryChain
-
+    @property
+    def watch(self) -> Watch: ...
+    @property
+    def chain(self) -> SimChain | MemoryChain: ...
     def pay(self, receiver: Receiver, *amounts: int, unlock_time: int = 0) -> TxHash: ...
     def spend(self, output: OneTimeKey) -> TxHash: ...
     def image(self, output: OneTimeKey) -> KeyImage: ...
@@ -50,9 +56,8 @@ class SimulatedStage:
 
 
 class ScannedStage:
-    def __init__(self) -> None:
-        self.chain = MemoryChain(blocks=5)
-        self.watch = scanner_on(self.chain)
+    def __init__(self, chain: MemoryChain, watch: Watch) -> None:
+        self.chain, self.watch = chain, watch
         self._nonces = count()
 
     def pay(self, receiver: Receiver, *amounts: int, unlock_time: int = 0) -> TxHash:
@@ -65,9 +70,30 @@ class ScannedStage:
         return image_of(output)
 
 
-@pytest.fixture(params=[SimulatedStage, ScannedStage])
-def stage(request: pytest.FixtureRequest) -> Stage:
-    return request.param()
+@asynccontextmanager
+async def simulated() -> AsyncIterator[Stage]:
+    yield SimulatedStage()
+
+
+@asynccontextmanager
+async def scanned_here() -> AsyncIterator[Stage]:
+    chain = MemoryChain(blocks=5)
+    yield ScannedStage(chain, scanner_on(chain))
+
+
+@asynccontextmanager
+async def scanned_apart() -> AsyncIterator[Stage]:
+    chain = MemoryChain(blocks=5)
+    async with answering(chain) as door:
+        watch = ScannerProcess([door.url], network="regtest", limits=PATIENT)
+        yield ScannedStage(chain, watch)
+        await watch.aclose()
+
+
+@pytest.fixture(params=[simulated, scanned_here, scanned_apart])
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    async with request.param() as stage:
+        yield stage
 
 
 async def look(stage: Stage, target: WatchTarget | None = None) -> ChainView:

@@ -19,11 +19,13 @@ from actors.monero_programs import WalletProgram, launch_regtest, launch_wallet,
 from actors.ports import WatchTarget
 from actors.processes import ProcessKeeper
 from actors.scan.follower import ScannerWatch
+from actors.scan.process import ScannerProcess
 from actors.wallet_rpc import HttpWallet
 from domain.chain import ChainView, SeenOutput, SeenSpend
 from domain.ids import Address, EscrowId, KeyImage, OneTimeKey, TxHash
 from ops.regtest.chain import FunderWallet, RegtestChain
 from tests.real_world import until_passed_on
+from tests.scan_process import PATIENT
 
 pytestmark = [
     pytest.mark.xdist_group("real"),
@@ -50,6 +52,7 @@ class Purse(msgspec.Struct):
 class World(msgspec.Struct):
     """A private chain, a wallet whose address is watched, another that pays, and one scanner for all tests."""
 
+    url: str
     daemon: HttpDaemon
     chain: RegtestChain
     watched: Purse
@@ -98,7 +101,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         await chain.mine(1, to=watched.address)
         await chain.mine(RING_AND_UNLOCK, to=funder.address)
         scanner = ScannerWatch(daemon, clock=SystemClock(), network="regtest")
-        yield World(daemon=daemon, chain=chain, watched=watched, funder=funder, scanner=scanner)
+        yield World(url=url, daemon=daemon, chain=chain, watched=watched, funder=funder, scanner=scanner)
 
 
 async def _purse(name: str, keeper: ProcessKeeper, stack: AsyncExitStack, *, folder: Path, daemon_port: int) -> Purse:
@@ -243,7 +246,9 @@ async def test_key_images_learned_after_a_payout_was_mined_still_find_it(world: 
     assert late == (await at_once.look([informed]))[without.escrow_id].spends
 
 
-async def test_a_target_added_later_and_a_scanner_started_later_see_all_that_the_wallets_list(world: World):
+async def test_a_target_added_later_and_scanners_started_later_here_and_apart_see_all_that_the_wallets_list(
+    world: World,
+):
     targets = [world.watched.target, world.funder.target]
     views = await world.scanner.look(targets)
     for purse in (world.watched, world.funder):
@@ -252,4 +257,8 @@ async def test_a_target_added_later_and_a_scanner_started_later_see_all_that_the
         assert mined(views[purse.target.escrow_id]) == listed
     fresh = ScannerWatch(world.daemon, clock=SystemClock(), network="regtest")
     assert await fresh.look(targets) == views
+    for daemons in ([world.url], [world.url, world.url]):
+        apart = ScannerProcess(daemons, network="regtest", limits=PATIENT)
+        assert await apart.look(targets) == views
+        await apart.aclose()
     assert world.scanner.reports == ()

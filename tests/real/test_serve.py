@@ -119,6 +119,16 @@ async def metrics_with(service: Service, name: str) -> str:
             await asyncio.sleep(0.1)
 
 
+async def shown(service: Service, *metrics: str) -> None:
+    """Waits until the metrics say all of this."""
+    async with aiohttp.ClientSession() as session, asyncio.timeout(LIMIT_S):
+        while True:
+            async with session.get(service.where.metrics) as answer:
+                if set(metrics) <= set((await answer.text()).splitlines()):
+                    return
+            await asyncio.sleep(0.1)
+
+
 def programs_of(home: Path) -> list[str]:
     """Names what still runs in or for a data folder: by command line (wallets, chain) or working folder (Postgres)."""
     mark = str(home)
@@ -173,6 +183,7 @@ async def test_a_served_escrow_and_its_chain_survive_kill_9_and_ctrl_c(home):
     async with person(second, "alice") as buyer:
         facts = await until(buyer, path, "awaiting_funding", "setup_failed")
         assert facts["state"] == "awaiting_funding"
+        await shown(second, "chain_scanner_up 1.0", "monero_daemon_up 1.0", "chain_watched_addresses 1.0")
     assert await reconciled(home) == (0, "1 escrows compared")
     assert await second.ends_with(signal.SIGINT) == 0
     assert programs_of(home) == []

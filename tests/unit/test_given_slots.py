@@ -58,6 +58,11 @@ def test_urls_take_one_login_and_a_folder_for_each_role(tmp_path: Path) -> None:
             load_settings({name: value for name, value in environ.items() if name != missing})
     with pytest.raises(SettingsWrong, match="not both"):
         load_settings(environ | {"MONERO_RPC_FILE": "slots.json"})
+    for number, daemons in enumerate(("http://a:1", "http://a:1,http://b:1"), start=1):
+        assert len(load_settings(environ | {"MONERO_DAEMON_URLS": daemons}).monero_daemon_urls) == number
+    for daemons in ("http://a:1,http://a:1", "http://a:1,http://b:1,http://c:1", "http://a:1,https://b:1"):
+        with pytest.raises(SettingsWrong, match="MONERO_DAEMON_URLS"):
+            load_settings(environ | {"MONERO_DAEMON_URLS": daemons})
 
 
 def test_a_slot_is_named_by_its_process_and_not_by_its_place(tmp_path: Path) -> None:

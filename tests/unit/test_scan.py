@@ -133,6 +133,15 @@ def test_each_output_of_many_in_one_transaction_is_found_at_its_index():
     assert amounts(payment(ALICE, *range(1, 131), nonce="many")) == list(range(1, 131))
 
 
+def test_a_miners_transaction_of_hundreds_of_outputs_hides_none_of_them():
+    body = payment(ALICE, *[1] * 300, nonce="pool")
+    body |= {"vin": [{"gen": {"height": 5}}], "unlock_time": 65, "rct_signatures": {"type": 0}}
+    for index, vout in enumerate(body["vout"]):
+        vout["amount"] = 1_000 + index
+    assert amounts(body) == list(range(1_000, 1_300))
+    assert amounts(body, BOB) == []
+
+
 def test_the_same_one_time_key_twice_is_told_twice():
     body = payment(ALICE, 5, nonce="burning")
     twice = payment(ALICE, 6, nonce="burning")

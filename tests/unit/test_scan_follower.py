@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from actors.ports import DaemonDown, WatchTarget
-from actors.scan.follower import ReportKind
+from actors.scan.reports import ReportKind
 from domain.ids import Address, EscrowId
 from schemas.address import AddressKind, encode_address, parse_address
 from tests.scan_world import NOW_S, MemoryChain, Receiver, image_of, look, payment, places, watch

@@ -1,9 +1,11 @@
 """Following a chain that forks, shrinks, moves while it is read, or stops answering."""
 
+import msgspec
 import pytest
 
-from actors.ports import BlockFacts, DaemonDown
+from actors.ports import Blindness, BlockFacts, DaemonDown
 from actors.scan.trail import TRAIL_BLOCKS, Trail
+from domain.ids import TxHash
 from tests.scan_world import MemoryChain, Receiver, look, payment, places, watch
 
 ALICE, BOB = Receiver("alice"), Receiver("bob")
@@ -195,3 +197,49 @@ async def test_looks_that_failed_midway_cost_no_deposit_and_are_taken_up_where_t
             continue
     assert [amount for amount, _, _ in places(views[-1])] == [10, 11, 12, 13, 14, 15]
     assert scanner.read_to == chain.height
+
+
+class LyingChain(MemoryChain):
+    """Changes what it says of its newest block, in one way that it alone gives away."""
+
+    lie = ""
+
+    async def info(self):
+        info = await super().info()
+        return msgspec.structs.replace(info, top_hash="another") if self.lie == "top" else info
+
+    async def block(self, height):
+        block = await super().block(height)
+        if height < self.height - 1:
+            return block
+        match self.lie:
+            case "below":
+                return msgspec.structs.replace(block, prev_hash="another")
+            case "height":
+                return msgspec.structs.replace(block, height=height - 1)
+            case "missing":
+                return msgspec.structs.replace(block, tx_hashes=(*block.tx_hashes, TxHash("of nowhere")))
+            case _:
+                return block
+
+    async def transactions(self, tx_hashes):
+        found = await super().transactions(tx_hashes)
+        if self.lie == "elsewhere":
+            return tuple(msgspec.structs.replace(each, height=each.height and each.height - 1) for each in found)
+        return found
+
+
+@pytest.mark.parametrize("lie", ["below", "height", "missing", "elsewhere", "top"])
+async def test_a_daemon_that_contradicts_itself_about_one_block_shows_nothing_until_it_does_no_more(lie: str):
+    chain = LyingChain(blocks=3)
+    scanner = watch(chain)
+    await look(scanner, ALICE.target())
+    chain.send(payment(ALICE, 7, nonce="deposit"))
+    mined = chain.mine()
+    chain.lie = lie
+    for _ in range(2):
+        with pytest.raises(DaemonDown) as said:
+            await look(scanner, ALICE.target())
+        assert said.value.why is Blindness.CONTRADICTORY
+    chain.lie = ""
+    assert places(await look(scanner, ALICE.target())) == [(7, mined, False)]

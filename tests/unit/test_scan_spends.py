@@ -1,7 +1,7 @@
 """Spends, found by key images that were known before or are told later."""
 
 from actors.ports import WatchTarget
-from actors.scan.follower import ReportKind
+from actors.scan.reports import ReportKind
 from domain.chain import SeenSpend
 from domain.ids import KeyImage, OneTimeKey
 from tests.scan_world import MemoryChain, Receiver, image_of, keys_of, look, payment, places, watch
