@@ -183,8 +183,12 @@ class Player:
             await self.until(escrow_id, _is_ready)
 
     async def ended(self, escrow_id: EscrowId) -> Escrow:
-        """Waits until an escrow is over and nothing is left to be paid."""
-        return await self.until(escrow_id, _is_over)
+        """Waits until an escrow is over and nothing is left to be paid; what left is on chain as it was signed."""
+        state = await self.until(escrow_id, _is_over)
+        assert "payout_differs" not in state.core.recovery
+        money = money_of(state)
+        assert money is not None and all(spend.facts for spend in money.spends.values())
+        return state
 
     async def held(self, escrow_id: EscrowId) -> dict[Role, int]:
         """What the three receivers of an escrow hold, in atomic units."""
