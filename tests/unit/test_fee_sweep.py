@@ -7,7 +7,7 @@ from domain import events as e
 from domain.chain import SeenOutput
 from domain.dispute import fee_tx_hash
 from domain.events import Purpose, Verdict
-from domain.ids import OneTimeKey, Sealed, TxHash
+from domain.ids import CaseId, OneTimeKey, Sealed, TxHash
 from domain.money import Atomic
 from domain.payout import change_of
 from domain.refusals import Refused
@@ -16,7 +16,7 @@ from domain.shredding import unsettled_of
 from domain.states import CaseStatus, name
 from domain.steps import Step
 from domain.terms import FeeSettlement, Policy
-from tests.given import AMOUNT, ARBITER, BUYER, NETWORK_FEE, VENDOR, Life, disputed, output, spend, steps, view
+from tests.given import AMOUNT, ARBITER, BUYER, NETWORK_FEE, VENDOR, Life, disputed, funded, output, spend, steps, view
 
 SWEEP = Policy(fee_settlement=FeeSettlement.SWEEP)
 FEE = AMOUNT // 50
@@ -157,6 +157,18 @@ def test_a_fee_not_worth_a_transaction_of_its_own_is_paid_together() -> None:
     epoch = life.money.payouts[-1].epochs[-1]
     assert epoch.proposal is not None
     assert {role for share in epoch.proposal.shares for role in share.roles} == {Role.BUYER, Role.ARBITER}
+    assert change_of(life.money, epoch) == 0
+
+
+def test_nothing_is_kept_back_where_the_wallet_could_do_without_a_deposit() -> None:
+    small = [output("out-1"), *(output(key, amount=FEE // 2) for key in ("a", "b", "c"))]
+    life = funded(*small, policy=SWEEP)
+    life.when(c.OpenDispute(at=life.now, by=BUYER, case_id=CaseId("case-1"), claim=Sealed("claim")))
+    life.when(
+        c.ResolveDispute(at=life.now, by=ARBITER, verdict=Verdict.REFUND, buyer_share_bp=None, reason=Sealed("because"))
+    )
+    epoch = life.give_proposal(Role.BUYER).money.payouts[-1].epochs[-1]
+    assert len(epoch.inputs) == 4
     assert change_of(life.money, epoch) == 0
 
 
