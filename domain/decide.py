@@ -267,11 +267,8 @@ def _unrecorded_payment(state: Escrow, money: Money) -> Spend | None:
     final = next((spend for spend in money.spends.values() if spend.final and not spend.lost), None)
     if not isinstance(state, TERMINAL):
         return final
-    payout = money.payout
-    epoch = payout.epoch if payout else None
-    signed = epoch.signature if epoch else None
-    paid = money.spends.get(signed.tx_hash) if signed else None
-    return paid if paid and paid.final and not paid.lost else None
+    # Of any epoch: one given up during a reorg may be mined all the same.
+    return _final_of(money, money.payout) if money.payout else None
 
 
 def paid_by(money: Money, spend: Spend) -> Payout | None:

@@ -126,6 +126,33 @@ def test_a_reorganisation_that_takes_the_change_back_stops_the_arbiters_payout_u
     assert payout is not None and payout.epoch is not None and payout.epoch.inputs == (KEPT,)
 
 
+def test_a_payout_given_up_during_a_reorganisation_and_mined_all_the_same_is_the_arbiters() -> None:
+    life = fee_signed()
+    paid = spend("kept", tx_hash="fee-tx", height=None)
+    life.sees(view(output(), kept(height=None, unlocked=False), height=121, spends=(spend(height=None), paid)))
+    assert life.money.payouts[-1].epochs[-1].ended == "input_lost"
+    paid = spend("kept", tx_hash="fee-tx", height=133)
+    life.sees(view(output(), kept(height=122), height=160, spends=(spend(height=122), paid)))
+    life.then_among(e.ArbiterFeePaid)
+    assert life.money.payout is None
+    assert "fee_unpaid" not in life.state.core.recovery
+
+
+def test_what_was_sent_and_never_seen_is_sent_again_when_a_person_asks() -> None:
+    life = fee_signed().later(72 * 3_600)
+    assert steps(life) == {}
+    life.when(c.RetryTransaction(at=life.now, by=ARBITER, notes=Sealed("again"))).then(e.RecoveryActionTaken)
+    assert steps(life) == {Role.ARBITER: Step.BROADCAST}
+    fee_paid().when(c.RetryTransaction(at=life.now, by=ARBITER, notes=Sealed("again"))).refused("wrong_state")
+
+
+def test_what_was_signed_and_is_rejected_is_made_anew_when_a_person_asks() -> None:
+    life = winner_paid().give_export(Role.ARBITER).give_proposal(Role.VENDOR)
+    life.give_signature(Role.ARBITER, tx_hash="fee-tx").fails(Role.ARBITER, reason="rejected_by_daemon")
+    life.when(c.RetryTransaction(at=life.now, by=ARBITER, notes=Sealed("again")))
+    assert steps(life) == {Role.ARBITER: Step.EXPORT}
+
+
 def test_what_was_kept_back_and_spent_by_others_is_said_and_stays_unpaid() -> None:
     life = winner_paid()
     life.sees(view(output(), kept(), height=150, spends=(spend(), spend("kept", tx_hash="theirs", height=139))))
