@@ -221,6 +221,7 @@ def _follow(state: Escrow, *, at: Micros) -> AnyEvent | None:
         _case_follows,
         dispute.open_fee,
         signing.worthless_epoch,
+        dispute.drop_fee,
         signing.next_epoch,
         recovery.item_to_close,
         recovery.item_to_open,

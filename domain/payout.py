@@ -102,8 +102,17 @@ def fee_inputs(money: Money, terms: Terms) -> tuple[OneTimeKey, ...]:
 
 def fee_due(money: Money) -> bool:
     """Says whether an arbiter's fee was kept back and is not paid for good yet."""
-    paid = any(each.purpose is Purpose.FEE and each.ended == "final" for each in money.payouts)
+    # Whether it was paid the chain says, not how its payout ended: a reorganisation may take it back.
+    fees = [each for each in money.payouts if each.purpose is Purpose.FEE]
+    signed = {epoch.signature.tx_hash for each in fees for epoch in each.epochs if epoch.signature}
+    paid = any(spend.final and not spend.lost and spend.tx_hash in signed for spend in money.spends.values())
     return not paid and any(not money.deposits[key].lost for key in kept_outputs(money))
+
+
+def fee_gone(money: Money) -> bool:
+    """Says whether all that was kept back is spent for good, by whomever."""
+    kept = [money.deposits[key] for key in kept_outputs(money) if not money.deposits[key].lost]
+    return bool(kept) and all(each.spent_by and money.spends[each.spent_by].final for each in kept)
 
 
 def change_of(money: Money, epoch: Epoch) -> Atomic:

@@ -158,6 +158,21 @@ def test_what_was_kept_back_and_spent_by_others_is_said_and_stays_unpaid() -> No
     life.sees(view(output(), kept(), height=150, spends=(spend(), spend("kept", tx_hash="theirs", height=139))))
     assert set(life.state.core.recovery) == {"fee_unpaid", "spent_by_others"}
     assert fee_tx_hash(life.state) is None
+    assert life.money.payout is None
+    life.when(c.NoteRecovery(at=life.now, by=ARBITER, action="mark_investigated", notes=Sealed("looked")))
+    assert unsettled_of(life.state) is None
+
+
+def test_a_reorganisation_that_takes_the_arbiters_payment_back_pays_it_anew_and_once() -> None:
+    life = fee_paid().sees(view(output(), kept(), height=150, spends=(spend(),)))
+    payout = life.money.payout
+    assert payout is not None and (payout.purpose, payout.number) == (Purpose.FEE, 4)
+    assert fee_tx_hash(life.state) is None
+    life.give_export(Role.ARBITER).give_proposal(Role.BUYER)
+    first = spend("kept", tx_hash="fee-tx", height=151)
+    life.sees(view(output(), kept(), height=162, spends=(spend(), first)))
+    assert life.money.payout is None
+    assert fee_tx_hash(life.state) == "fee-tx"
 
 
 def test_after_all_its_epochs_a_person_asks_for_more() -> None:
