@@ -221,7 +221,7 @@ def _follow(state: Escrow, *, at: Micros) -> AnyEvent | None:
         _case_follows,
         dispute.open_fee,
         signing.worthless_epoch,
-        dispute.drop_fee,
+        dispute.drop_overtaken,
         signing.next_epoch,
         recovery.item_to_close,
         recovery.item_to_open,
@@ -290,8 +290,9 @@ def _case_follows(state: Escrow, *, at: Micros) -> AnyEvent | None:
     over = isinstance(state, TERMINAL) and any(
         spend.final and not spend.lost and spend.height is not None for spend in money.spends.values()
     )
-    # A case about money that came after the end stays open until its own payout is final.
-    return e.DisputeClosed(at=at, reason="paid_otherwise") if over and not case.late else None
+    # A case about money that came after the end stays open until its own payout is over.
+    waits = case.late and not (ruling and ruling.ended == dispute.OVERTAKEN)
+    return e.DisputeClosed(at=at, reason="paid_otherwise") if over and not waits else None
 
 
 def _final_of(money: Money, payout: Payout) -> Spend | None:

@@ -109,10 +109,14 @@ def fee_due(money: Money) -> bool:
     return not paid and any(not money.deposits[key].lost for key in kept_outputs(money))
 
 
-def fee_gone(money: Money) -> bool:
-    """Says whether all that was kept back is spent for good, by whomever."""
-    kept = [money.deposits[key] for key in kept_outputs(money) if not money.deposits[key].lost]
-    return bool(kept) and all(each.spent_by and money.spends[each.spent_by].final for each in kept)
+def all_gone(money: Money, payout: Payout, terms: Terms) -> bool:
+    """Says whether everything that a payout could ever pay out is spent for good, by whomever."""
+    arbiters, fee = kept_outputs(money), payout.purpose is Purpose.FEE
+    dust = terms.policy.dust_atomic
+    worth = [each for key, each in money.deposits.items() if (key in arbiters) is fee and each.amount > dust]
+    # What a reorganisation took from the parties may return; the arbiter's payout is then opened anew by itself.
+    there = [each for each in worth if not (fee and each.lost)]
+    return bool(there) and all(each.spent_by and money.spends[each.spent_by].final for each in there)
 
 
 def change_of(money: Money, epoch: Epoch) -> Atomic:
