@@ -76,10 +76,16 @@ async def test_a_reorganisation_of_the_winners_payout_takes_the_arbiters_back_an
     assert world.chain.nonce_reuses == []
 
 
+@pytest.mark.parametrize(
+    "small",
+    [(1_500_000_000, 1_600_000_000, 1_700_000_000), (5_000_000_000, 6_000_000_000)],
+    ids=len,
+)
 @pytest.mark.parametrize("settlement", FeeSettlement)
-async def test_small_deposits_of_anybody_do_not_hold_a_ruling_up(settlement: FeeSettlement) -> None:
+async def test_small_deposits_of_anybody_do_not_hold_a_ruling_up(
+    settlement: FeeSettlement, small: tuple[int, ...]
+) -> None:
     world = SimWorld()
-    small = (1_500_000_000, 5_000_000_000, 7_000_000_000)
     async with world.running() as node:
         policy = Policy(fee_settlement=settlement)
         escrow_id = await _ruled(world, node, policy, Verdict.REFUND, 10_000, before=small)
