@@ -78,7 +78,7 @@ async def test_a_reorganisation_of_the_winners_payout_takes_the_arbiters_back_an
 
 @pytest.mark.parametrize(
     "small",
-    [(1_500_000_000, 1_600_000_000, 1_700_000_000), (5_000_000_000, 6_000_000_000)],
+    [(1_010_000_000,) * 9, (1_500_000_000, 1_600_000_000, 1_700_000_000), (5_000_000_000, 6_000_000_000)],
     ids=len,
 )
 @pytest.mark.parametrize("settlement", FeeSettlement)
