@@ -221,6 +221,7 @@ def _follow(state: Escrow, *, at: Micros) -> AnyEvent | None:
         _case_follows,
         dispute.open_fee,
         signing.worthless_epoch,
+        dispute.drop_overtaken,
         signing.next_epoch,
         recovery.item_to_close,
         recovery.item_to_open,
@@ -267,11 +268,8 @@ def _unrecorded_payment(state: Escrow, money: Money) -> Spend | None:
     final = next((spend for spend in money.spends.values() if spend.final and not spend.lost), None)
     if not isinstance(state, TERMINAL):
         return final
-    payout = money.payout
-    epoch = payout.epoch if payout else None
-    signed = epoch.signature if epoch else None
-    paid = money.spends.get(signed.tx_hash) if signed else None
-    return paid if paid and paid.final and not paid.lost else None
+    # Of any epoch: one given up during a reorg may be mined all the same.
+    return _final_of(money, money.payout) if money.payout else None
 
 
 def paid_by(money: Money, spend: Spend) -> Payout | None:
@@ -292,8 +290,9 @@ def _case_follows(state: Escrow, *, at: Micros) -> AnyEvent | None:
     over = isinstance(state, TERMINAL) and any(
         spend.final and not spend.lost and spend.height is not None for spend in money.spends.values()
     )
-    # A case about money that came after the end stays open until its own payout is final.
-    return e.DisputeClosed(at=at, reason="paid_otherwise") if over and not case.late else None
+    # A case about money that came after the end stays open until its own payout is over.
+    waits = case.late and not (ruling and ruling.ended == dispute.OVERTAKEN)
+    return e.DisputeClosed(at=at, reason="paid_otherwise") if over and not waits else None
 
 
 def _final_of(money: Money, payout: Payout) -> Spend | None:

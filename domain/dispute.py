@@ -4,7 +4,7 @@ from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent, Purpose, Verdict
 from domain.ids import Micros, TxHash
-from domain.payout import BP_ALL, fee_due, fee_inputs, kept_outputs, unspent
+from domain.payout import BP_ALL, all_gone, fee_due, fee_inputs, kept_outputs, unspent
 from domain.refusals import Refused
 from domain.roles import PARTIES, Role
 from domain.signing import drop_payout, may_be_broadcast, open_payout
@@ -24,6 +24,8 @@ from domain.states import (
 from domain.terms import arbiter_fee
 
 UNDECIDED = (CaseStatus.OPEN, CaseStatus.UNDER_REVIEW)
+OVERTAKEN = "spent_otherwise"
+"""Why a payout after the end is dropped by itself."""
 
 
 def open_dispute(state: Escrow, command: c.OpenDispute) -> list[AnyEvent] | Refused:
@@ -156,6 +158,16 @@ def open_fee(state: Escrow, *, at: Micros) -> e.PayoutOpened | None:
     )
 
 
+def drop_overtaken(state: Escrow, *, at: Micros) -> e.PayoutDropped | None:
+    """Ends a payout after the end when others, or an earlier one, took for good what it was to pay out."""
+    money = money_of(state)
+    payout = money.payout if money else None
+    if money is None or payout is None or payout.epoch is not None or not isinstance(state, TERMINAL):
+        return None
+    gone = all_gone(money, payout, state.core.terms)
+    return e.PayoutDropped(at=at, number=payout.number, reason=OVERTAKEN) if gone else None
+
+
 def fee_tx_hash(state: Escrow) -> TxHash | None:
     """Names the transaction that paid the arbiter of a resolved case; None without a fee, or before it is final."""
     case, money = state.core.case, money_of(state)
@@ -163,8 +175,8 @@ def fee_tx_hash(state: Escrow) -> TxHash | None:
         return None
     if not kept_outputs(money):
         return case.winner_tx_hash
-    fee = next((each for each in money.payouts if each.purpose is Purpose.FEE and each.ended == "final"), None)
-    signed = [epoch.signature.tx_hash for epoch in fee.epochs if epoch.signature] if fee else []
+    fees = [each for each in money.payouts if each.purpose is Purpose.FEE]
+    signed = [epoch.signature.tx_hash for fee in fees for epoch in fee.epochs if epoch.signature]
     return next((tx_hash for tx_hash in signed if _is_final(money, tx_hash)), None)
 
 

@@ -46,12 +46,14 @@ def _new(output: SeenOutput, *, at: Micros) -> Iterator[AnyEvent]:
 
 
 def _changed(known: Deposit, output: SeenOutput, *, at: Micros) -> Iterator[AnyEvent]:
-    if known.lost:
+    if known.amount != output.amount:
+        # Paid again at the same one-time key: only one of the two can ever be spent, and the larger one counts. Once
+        # one is spent the other is worth nothing.
+        if known.spent_by is None:
+            yield from _new(output, at=at)
+    elif known.lost:
         yield e.DepositReturned(at=at, one_time_key=known.one_time_key)
         yield from _progress(None, output, at=at)
-    elif known.amount != output.amount and known.spent_by is None:
-        # Paid again at the same one-time key: only one of the two can ever be spent, and the larger one counts.
-        yield from _new(output, at=at)
     elif _cut(known, output):
         # Mined again elsewhere, back in the pool, or less deep than before: confirmations count anew.
         yield e.DepositLost(at=at, one_time_key=known.one_time_key, was_confirmed=True)

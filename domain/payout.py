@@ -12,11 +12,13 @@ from domain.terms import Terms
 BP_ALL = 10_000
 
 
-def shares(payout: Payout, terms: Terms, *, inputs: int, network_fee: int, tags: Mapping[Role, str]) -> list[Share]:
+def shares(
+    payout: Payout, terms: Terms, *, inputs: int, smallest: int, network_fee: int, tags: Mapping[Role, str]
+) -> list[Share]:
     """Divides the inputs' sum, less the network fee, among the three; the shares add up to it exactly.
 
-    Where the arbiter's fee is kept back, they add up to that much less. Amounts in atomic units. `tags` name each
-    role's payout address: equal addresses become one share.
+    Where the arbiter's fee is kept back, they add up to that much less. Amounts in atomic units; `smallest` is that of
+    the smallest input. `tags` name each role's payout address: equal addresses become one share.
     Returns an empty list when nothing is left after the network fee.
     """
     rest = inputs - network_fee
@@ -26,17 +28,19 @@ def shares(payout: Payout, terms: Terms, *, inputs: int, network_fee: int, tags:
         return [Share(roles=(Role.ARBITER,), amount=Atomic(rest))]
     fee = min(payout.fee_atomic, rest)
     parts = _parties_parts(payout, terms, rest=rest - fee, inputs=inputs)
-    if not kept_back(payout, terms, inputs=inputs, network_fee=network_fee):
+    if not kept_back(payout, terms, inputs=inputs, smallest=smallest, network_fee=network_fee):
         parts |= {Role.ARBITER: fee}
     return _merged(_without_dust(parts, dust=terms.policy.dust_atomic), tags=tags)
 
 
-def kept_back(payout: Payout, terms: Terms, *, inputs: int, network_fee: int) -> Atomic:
+def kept_back(payout: Payout, terms: Terms, *, inputs: int, smallest: int, network_fee: int) -> Atomic:
     """Computes the change: the arbiter's fee, where it is swept afterwards and is worth a transaction of its own."""
     policy, fee = terms.policy, payout.fee_atomic
     worth_it = fee - network_fee > policy.dust_atomic and inputs - network_fee - fee > policy.dust_atomic
+    # A wallet left with change leaves out what it can do without: anybody's small deposits would spoil every set.
+    all_needed = smallest == inputs or smallest > fee + network_fee
     swept = payout.purpose is Purpose.RULING and policy.sweeps
-    return fee if swept and worth_it else Atomic(0)
+    return fee if swept and worth_it and all_needed else Atomic(0)
 
 
 def _parties_parts(payout: Payout, terms: Terms, *, rest: int, inputs: int) -> dict[Role, int]:
@@ -98,8 +102,21 @@ def fee_inputs(money: Money, terms: Terms) -> tuple[OneTimeKey, ...]:
 
 def fee_due(money: Money) -> bool:
     """Says whether an arbiter's fee was kept back and is not paid for good yet."""
-    paid = any(each.purpose is Purpose.FEE and each.ended == "final" for each in money.payouts)
+    # Whether it was paid the chain says, not how its payout ended: a reorganisation may take it back.
+    fees = [each for each in money.payouts if each.purpose is Purpose.FEE]
+    signed = {epoch.signature.tx_hash for each in fees for epoch in each.epochs if epoch.signature}
+    paid = any(spend.final and not spend.lost and spend.tx_hash in signed for spend in money.spends.values())
     return not paid and any(not money.deposits[key].lost for key in kept_outputs(money))
+
+
+def all_gone(money: Money, payout: Payout, terms: Terms) -> bool:
+    """Says whether everything that a payout could ever pay out is spent for good, by whomever."""
+    arbiters, fee = kept_outputs(money), payout.purpose is Purpose.FEE
+    dust = terms.policy.dust_atomic
+    worth = [each for key, each in money.deposits.items() if (key in arbiters) is fee and each.amount > dust]
+    # What a reorganisation took from the parties may return; the arbiter's payout is then opened anew by itself.
+    there = [each for each in worth if not (fee and each.lost)]
+    return bool(there) and all(each.spent_by and money.spends[each.spent_by].final for each in there)
 
 
 def change_of(money: Money, epoch: Epoch) -> Atomic:
@@ -137,6 +154,11 @@ def unlocked_sum(money: Money, terms: Terms) -> Atomic:
 def inputs_sum(money: Money, epoch: Epoch) -> Atomic:
     """Adds an epoch's inputs."""
     return Atomic(sum(money.deposits[key].amount for key in epoch.inputs))
+
+
+def smallest_input(money: Money, epoch: Epoch) -> Atomic:
+    """Names the amount of an epoch's smallest input."""
+    return min(money.deposits[key].amount for key in epoch.inputs)
 
 
 def inputs_ready(money: Money, payout: Payout, terms: Terms, *, patient: bool = True) -> tuple[OneTimeKey, ...]:

@@ -10,7 +10,7 @@ from domain.events import AnyEvent
 from domain.ids import Micros
 from domain.payout import fee_due, is_change, usable
 from domain.refusals import Refused
-from domain.signing import epochs_exhausted, is_on_its_way
+from domain.signing import epochs_exhausted, is_on_its_way, is_seen
 from domain.states import (
     PAYING,
     TERMINAL,
@@ -30,10 +30,11 @@ ACTIONS = ("contact_arbiter", "mark_investigated", "escalate_governance")
 def retry(state: Escrow, command: c.RetryTransaction) -> list[AnyEvent] | Refused:
     """Leads a stuck payout back to its state and gives it new epochs; what is on its way is only watched.
 
-    After the end a payout (of later money, of the arbiter's fee) is retried once its epochs are used up.
+    After the end a payout (of later money, of the arbiter's fee) is retried once its epochs are used up, or while what
+    it signed is not seen on the network.
     """
     money = money_of(state)
-    late = isinstance(state, TERMINAL) and epochs_exhausted(state)
+    late = isinstance(state, TERMINAL) and (epochs_exhausted(state) or _is_unseen(money))
     if money is None or not (late or isinstance(state, ReleasingRecoveryNeeded | RefundingRecoveryNeeded)):
         return Refused("wrong_state")
     taken = e.RecoveryActionTaken(at=command.at, action="retry_transaction", by=command.by, notes=command.notes)
@@ -42,6 +43,11 @@ def retry(state: Escrow, command: c.RetryTransaction) -> list[AnyEvent] | Refuse
         taken,
         *_closed(state, ("stuck", "epochs_exhausted"), at=command.at),
     ]
+
+
+def _is_unseen(money: Money | None) -> bool:
+    epoch = money.payout.epoch if money and money.payout else None
+    return money is not None and epoch is not None and epoch.signature is not None and not is_seen(money, epoch)
 
 
 def _abandon_unsent(state: Escrow, money: Money, *, at: Micros) -> Iterator[AnyEvent]:

@@ -5,7 +5,7 @@ from domain import events as e
 from domain.events import AnyEvent, Purpose
 from domain.ids import Micros
 from domain.money import Atomic
-from domain.payout import BP_ALL, addresses_missing, export_serves, inputs_ready, inputs_sum, shares
+from domain.payout import BP_ALL, addresses_missing, export_serves, inputs_ready, inputs_sum, shares, smallest_input
 from domain.refusals import Refused
 from domain.roles import Role
 from domain.states import Core, Epoch, Escrow, Money, Payout, money_of
@@ -182,9 +182,16 @@ def give_proposal(state: Escrow, command: c.GiveProposal) -> list[AnyEvent] | Re
 
 def proposal_shares(core: Core, money: Money, payout: Payout, *, network_fee: int) -> list[e.Share]:
     """Divides the running epoch's inputs as decided, for a given network fee."""
-    assert payout.epoch is not None
-    tags = {role: address.tag for role, address in core.addresses.items()}
-    return shares(payout, core.terms, inputs=inputs_sum(money, payout.epoch), network_fee=network_fee, tags=tags)
+    epoch = payout.epoch
+    assert epoch is not None
+    return shares(
+        payout,
+        core.terms,
+        inputs=inputs_sum(money, epoch),
+        smallest=smallest_input(money, epoch),
+        network_fee=network_fee,
+        tags={role: address.tag for role, address in core.addresses.items()},
+    )
 
 
 def give_signature(state: Escrow, command: c.GiveSignature) -> list[AnyEvent] | Refused:

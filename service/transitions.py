@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from domain import limits as m
 from domain.events import AnyEvent, PayoutProposed, PayoutSigned
 from domain.evolve import evolve
-from domain.payout import inputs_sum, kept_back
+from domain.payout import inputs_sum, kept_back, smallest_input
 from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
 from eventstore.api import Recorded
 from projections.folds import ESCROW_STREAM
@@ -116,7 +116,8 @@ def _money_faults(state: Escrow, event: AnyEvent) -> Iterator[str]:
         payout = _payout(money, event.payout)
         epoch = next(each for each in payout.epochs if each.number == event.epoch)
         inputs, fee = inputs_sum(money, epoch), event.network_fee
-        kept = kept_back(payout, state.core.terms, inputs=inputs, network_fee=fee)
+        smallest = smallest_input(money, epoch)
+        kept = kept_back(payout, state.core.terms, inputs=inputs, smallest=smallest, network_fee=fee)
         if sum(share.amount for share in event.shares) + kept + fee != inputs:
             yield "the payout's shares and fee are not the sum of its inputs"
     if isinstance(event, PayoutSigned) and money is not None:

@@ -76,10 +76,28 @@ async def test_a_reorganisation_of_the_winners_payout_takes_the_arbiters_back_an
     assert world.chain.nonce_reuses == []
 
 
-async def _ruled(world: SimWorld, node: Node, policy: Policy, verdict: Verdict, bp: int) -> EscrowId:
-    """Brings an escrow to the arbiter's decision."""
+@pytest.mark.parametrize("settlement", FeeSettlement)
+async def test_small_deposits_of_anybody_do_not_hold_a_ruling_up(settlement: FeeSettlement) -> None:
+    world = SimWorld()
+    small = (1_500_000_000, 5_000_000_000, 7_000_000_000)
+    async with world.running() as node:
+        policy = Policy(fee_settlement=settlement)
+        escrow_id = await _ruled(world, node, policy, Verdict.REFUND, 10_000, before=small)
+        state = await _paid_out(world, node, escrow_id)
+    balances, fees = _balances(world), _network_fees(world)
+    assert balances[Role.ARBITER] == arbiter_fee(state.core.terms)
+    assert sum(balances.values()) + sum(fees) == AMOUNT + sum(small)
+    assert len(fees) == 1
+
+
+async def _ruled(
+    world: SimWorld, node: Node, policy: Policy, verdict: Verdict, bp: int, *, before: tuple[int, ...] = ()
+) -> EscrowId:
+    """Brings an escrow to the arbiter's decision; amounts `before` are paid in first."""
     escrow_id = await create(node, policy=policy)
     await set_addresses(node, escrow_id)
+    for amount in before:
+        await pay_in(world, node, escrow_id, amount=amount)
     await pay_in(world, node, escrow_id)
     await until(node, escrow_id, "funded")
     opened = c.OpenDispute(at=moment(node), by=BUYER, case_id=CaseId("case-1"), claim=Sealed("claim"))

@@ -7,7 +7,7 @@ from domain import events as e
 from domain.chain import SeenOutput
 from domain.dispute import fee_tx_hash
 from domain.events import Purpose, Verdict
-from domain.ids import OneTimeKey, Sealed, TxHash
+from domain.ids import CaseId, OneTimeKey, Sealed, TxHash
 from domain.money import Atomic
 from domain.payout import change_of
 from domain.refusals import Refused
@@ -16,7 +16,7 @@ from domain.shredding import unsettled_of
 from domain.states import CaseStatus, name
 from domain.steps import Step
 from domain.terms import FeeSettlement, Policy
-from tests.given import AMOUNT, ARBITER, BUYER, NETWORK_FEE, VENDOR, Life, disputed, output, spend, steps, view
+from tests.given import AMOUNT, ARBITER, BUYER, NETWORK_FEE, VENDOR, Life, disputed, funded, output, spend, steps, view
 
 SWEEP = Policy(fee_settlement=FeeSettlement.SWEEP)
 FEE = AMOUNT // 50
@@ -126,11 +126,53 @@ def test_a_reorganisation_that_takes_the_change_back_stops_the_arbiters_payout_u
     assert payout is not None and payout.epoch is not None and payout.epoch.inputs == (KEPT,)
 
 
+def test_a_payout_given_up_during_a_reorganisation_and_mined_all_the_same_is_the_arbiters() -> None:
+    life = fee_signed()
+    paid = spend("kept", tx_hash="fee-tx", height=None)
+    life.sees(view(output(), kept(height=None, unlocked=False), height=121, spends=(spend(height=None), paid)))
+    assert life.money.payouts[-1].epochs[-1].ended == "input_lost"
+    paid = spend("kept", tx_hash="fee-tx", height=133)
+    life.sees(view(output(), kept(height=122), height=160, spends=(spend(height=122), paid)))
+    life.then_among(e.ArbiterFeePaid)
+    assert life.money.payout is None
+    assert "fee_unpaid" not in life.state.core.recovery
+
+
+def test_what_was_sent_and_never_seen_is_sent_again_when_a_person_asks() -> None:
+    life = fee_signed().later(72 * 3_600)
+    assert steps(life) == {}
+    life.when(c.RetryTransaction(at=life.now, by=ARBITER, notes=Sealed("again"))).then(e.RecoveryActionTaken)
+    assert steps(life) == {Role.ARBITER: Step.BROADCAST}
+    fee_paid().when(c.RetryTransaction(at=life.now, by=ARBITER, notes=Sealed("again"))).refused("wrong_state")
+
+
+def test_what_was_signed_and_is_rejected_is_made_anew_when_a_person_asks() -> None:
+    life = winner_paid().give_export(Role.ARBITER).give_proposal(Role.VENDOR)
+    life.give_signature(Role.ARBITER, tx_hash="fee-tx").fails(Role.ARBITER, reason="rejected_by_daemon")
+    life.when(c.RetryTransaction(at=life.now, by=ARBITER, notes=Sealed("again")))
+    assert steps(life) == {Role.ARBITER: Step.EXPORT}
+
+
 def test_what_was_kept_back_and_spent_by_others_is_said_and_stays_unpaid() -> None:
     life = winner_paid()
     life.sees(view(output(), kept(), height=150, spends=(spend(), spend("kept", tx_hash="theirs", height=139))))
     assert set(life.state.core.recovery) == {"fee_unpaid", "spent_by_others"}
     assert fee_tx_hash(life.state) is None
+    assert life.money.payout is None
+    life.when(c.NoteRecovery(at=life.now, by=ARBITER, action="mark_investigated", notes=Sealed("looked")))
+    assert unsettled_of(life.state) is None
+
+
+def test_a_reorganisation_that_takes_the_arbiters_payment_back_pays_it_anew_and_once() -> None:
+    life = fee_paid().sees(view(output(), kept(), height=150, spends=(spend(),)))
+    payout = life.money.payout
+    assert payout is not None and (payout.purpose, payout.number) == (Purpose.FEE, 4)
+    assert fee_tx_hash(life.state) is None
+    life.give_export(Role.ARBITER).give_proposal(Role.BUYER)
+    first = spend("kept", tx_hash="fee-tx", height=151)
+    life.sees(view(output(), kept(), height=162, spends=(spend(), first)))
+    assert life.money.payout is None
+    assert fee_tx_hash(life.state) == "fee-tx"
 
 
 def test_after_all_its_epochs_a_person_asks_for_more() -> None:
@@ -157,6 +199,18 @@ def test_a_fee_not_worth_a_transaction_of_its_own_is_paid_together() -> None:
     epoch = life.money.payouts[-1].epochs[-1]
     assert epoch.proposal is not None
     assert {role for share in epoch.proposal.shares for role in share.roles} == {Role.BUYER, Role.ARBITER}
+    assert change_of(life.money, epoch) == 0
+
+
+def test_nothing_is_kept_back_where_the_wallet_could_do_without_a_deposit() -> None:
+    small = [output("out-1"), *(output(key, amount=FEE // 2) for key in ("a", "b", "c"))]
+    life = funded(*small, policy=SWEEP)
+    life.when(c.OpenDispute(at=life.now, by=BUYER, case_id=CaseId("case-1"), claim=Sealed("claim")))
+    life.when(
+        c.ResolveDispute(at=life.now, by=ARBITER, verdict=Verdict.REFUND, buyer_share_bp=None, reason=Sealed("because"))
+    )
+    epoch = life.give_proposal(Role.BUYER).money.payouts[-1].epochs[-1]
+    assert len(epoch.inputs) == 4
     assert change_of(life.money, epoch) == 0
 
 

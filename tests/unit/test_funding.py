@@ -22,6 +22,7 @@ from tests.given import (
     disputed,
     funded,
     output,
+    releasing,
     spend,
     steps,
     view,
@@ -268,3 +269,21 @@ def test_the_same_one_time_key_paid_again_counts_once_and_with_the_larger_amount
     assert [deposit.amount for deposit in life.money.deposits.values()] == [AMOUNT]
     assert name(life.state) == "funded"
     life.sees(view(output(height=105))).then()
+
+
+def test_a_deposit_that_returns_with_another_amount_counts_as_what_it_is_now() -> None:
+    life = awaiting_funding().sees(view(output(height=None, unlocked=False)))
+    life.sees(view())
+    life.sees(view(output(amount=AMOUNT // 1_000)))
+    assert [deposit.amount for deposit in life.money.deposits.values()] == [AMOUNT // 1_000]
+    assert name(life.state) == "awaiting_funding"
+
+
+def test_the_same_one_time_key_paid_again_after_it_was_spent_changes_nothing() -> None:
+    life = releasing().give_signature(Role.BUYER).broadcasts(Role.BUYER)
+    life.sees(view(output(), height=121, spends=(spend(),)))
+    again = output(amount=AMOUNT + 1, height=121, unlocked=False)
+    life.sees(view(again, height=122, spends=(spend(),))).then()
+    life.sees(view(again, height=130, spends=(spend(),)))
+    assert name(life.state) == "completed"
+    assert life.state.core.recovery == ()

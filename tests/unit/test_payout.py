@@ -42,7 +42,7 @@ def ruling(bp: int, *, fee: int = AMOUNT // 50, surplus: bool = False) -> Payout
 
 
 def divided(what: Payout, *, inputs: int, fee: int = NETWORK_FEE, tags: dict[Role, str] | None = None) -> list[Share]:
-    return shares(what, terms(), inputs=inputs, network_fee=fee, tags=tags or TAGS)
+    return shares(what, terms(), inputs=inputs, smallest=inputs, network_fee=fee, tags=tags or TAGS)
 
 
 def share(amount: int, *roles: Role) -> Share:
@@ -178,7 +178,7 @@ def test_shares_and_network_fee_are_the_inputs_whatever_they_are(
 ) -> None:
     order: Terms = replace(terms(), amount=Atomic(amount))
     what = ruling(bp, fee=fee, surplus=surplus)
-    found = shares(what, order, inputs=inputs, network_fee=network_fee, tags=same)
+    found = shares(what, order, inputs=inputs, smallest=inputs, network_fee=network_fee, tags=same)
     if inputs <= network_fee:
         assert found == []
         return

@@ -15,6 +15,7 @@ from domain.turns import awaited, turns
 from tests.given import (
     ARBITER,
     BUYER,
+    VENDOR,
     Life,
     awaiting_funding,
     completed,
@@ -86,6 +87,42 @@ def test_money_that_came_after_the_end_is_settled_before_anything_goes() -> None
     assert life.state.core.recovery == ()
     refused = _shred(_kept(life)).refused("unsettled").answer
     assert msgspec.to_builtins(refused)["facts"] == {"by": "deposit"}
+
+
+def _late_and_taken_by_others(life: Life) -> Life:
+    late = (output(), output("late", height=131))
+    return life.sees(view(*late, height=190, spends=(spend(), spend("late", tx_hash="theirs", height=151))))
+
+
+def test_late_money_that_others_took_for_good_ends_the_agreement_about_it() -> None:
+    life = completed().sees(view(output(), output("late", height=131), height=150, spends=(spend(),)))
+    life.when(c.ProposeAgreement(at=life.now, by=VENDOR, buyer_share_bp=10_000))
+    life.when(c.AcceptAgreement(at=life.now, by=BUYER, number=1))
+    _late_and_taken_by_others(life).then_among(e.PayoutDropped)
+    assert life.state.core.recovery == ("spent_by_others",)
+    life.when(c.NoteRecovery(at=life.now, by=ARBITER, action="mark_investigated", notes=Sealed("looked")))
+    _shred(_kept(life)).then(e.KeyShredded)
+
+
+def test_late_money_that_others_took_for_good_closes_the_case_about_it() -> None:
+    life = completed().sees(view(output(), output("late", height=131), height=150, spends=(spend(),)))
+    life.when(c.OpenDispute(at=life.now, by=BUYER, case_id=CaseId("case-1"), claim=Sealed("claim")))
+    life.when(
+        c.ResolveDispute(at=life.now, by=ARBITER, verdict=Verdict.REFUND, buyer_share_bp=None, reason=Sealed("because"))
+    )
+    _late_and_taken_by_others(life).then_among(e.PayoutDropped).then_among(e.DisputeClosed)
+    life.when(c.NoteRecovery(at=life.now, by=ARBITER, action="mark_investigated", notes=Sealed("looked")))
+    _shred(_kept(life)).then(e.KeyShredded)
+
+
+def test_late_money_that_a_reorganisation_takes_keeps_the_agreement_about_it() -> None:
+    late = (output(), output("late", height=131))
+    life = completed().sees(view(*late, height=150, spends=(spend(),)))
+    life.when(c.ProposeAgreement(at=life.now, by=VENDOR, buyer_share_bp=10_000))
+    life.when(c.AcceptAgreement(at=life.now, by=BUYER, number=1))
+    life.sees(view(output(), height=151, spends=(spend(),)))
+    assert life.money.payout is not None
+    life.sees(view(*late, height=152, spends=(spend(),))).then_among(e.EpochOpened)
 
 
 def test_dust_that_was_left_holds_nothing_up() -> None:
