@@ -191,7 +191,7 @@ async def _made(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, pay
 def _fee_of_all(made: TxProposal, *, inputs: int) -> int:
     # A trial that left more than small deposits are worth did without them, and cost less than all of them will: with
     # that fee alone the amounts could not be paid (-16). In proportion it is a little too much, and they are needed.
-    return made.fee * inputs // len(made.key_images)
+    return made.fee * inputs // max(1, len(made.key_images))
 
 
 async def _fee_band(seat: Seat, state: Escrow, epoch: Epoch, *, destinations: int) -> FeeBand:
