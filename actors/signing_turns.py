@@ -190,7 +190,7 @@ async def _made(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, pay
 
 def _next_guess(made: TxProposal, guess: int, *, inputs: int) -> int:
     """Takes the fee of a trial of all inputs, or from one that left some out what all of them cost at most."""
-    if len(made.key_images) == inputs:
+    if not 0 < len(made.key_images) < inputs:
         return made.fee
     # What is guessed too much a wallet saves by leaving small deposits out; with the lower fee of the others alone the
     # amounts could not be paid (-16). What is not inputs weighs as much as an input or more (848 and 659 recorded), so

@@ -17,6 +17,7 @@ from domain.chain import ChainView
 from domain.ids import Address, EscrowId, KeyImage, OneTimeKey, TxHash
 from domain.money import Atomic
 from schemas.address import AddressKind, ParsedAddress, encode_address
+from tests.given import NETWORK_FEE
 
 
 class Receiver(msgspec.Struct, frozen=True):
@@ -76,6 +77,7 @@ def payment(
         "extra": [1, *times_base(r)],
         "rct_signatures": {
             "type": 6,
+            "txnFee": NETWORK_FEE,
             "ecdhInfo": [{"amount": amount} for _, amount, _ in outputs],
             "outPk": [commitment for _, _, commitment in outputs],
         },

@@ -70,6 +70,8 @@ async def _play_and_tell(settings: Settings, ending: Ending, console: Console) -
         "SERVER_PORT": "0",
         "METRICS_PORT": "0",
         "ARBITER_USER_ID": NAMES[Role.ARBITER],
+        # What arrives is checked in one transaction.
+        "FEE_SETTLEMENT": "single",
         # A demonstration may be repeated any number of times a month.
         "MAX_BETA_VOLUME_ATOMIC": str(10**18),
         "MAX_CONCURRENT_ESCROWS": "1000",

@@ -17,6 +17,7 @@ from domain.ids import Address, CaseId, EscrowId
 from domain.roles import THREE, Role
 from domain.setup import payin_address
 from domain.states import Escrow, name
+from domain.terms import Policy
 from eventstore.api import Append, Appended, Outcome
 from eventstore.memory import MemoryLog
 from eventstore.opening import Store, open_store
@@ -156,10 +157,11 @@ async def do_what_is_awaited(
     dispute: bool,
     escrow_id: EscrowId = ESCROW,
     addresses: Callable[[Role], Address] = payout_address,
+    policy: Policy | None = None,
 ) -> None:
     """Does what the state calls for on the part of the three; it may be told again and again."""
     if state is None:
-        await create(node, escrow_id=escrow_id)
+        await create(node, escrow_id=escrow_id, policy=policy)
     elif missing := [role for role in THREE if role not in state.core.addresses]:
         await set_addresses(node, escrow_id, roles=missing, to=addresses)
     elif name(state) == "funded":

@@ -124,10 +124,19 @@ class WireWorld:
     async def _daemon_call(self, request: web.Request) -> web.Response:
         asked = await request.json()
         try:
-            result = await (self._info() if asked["method"] == "get_info" else self._block(asked["params"]["height"]))
+            result = await self._said(asked["method"], asked["params"])
         except DaemonDown:
             return web.Response(status=503)
         return _json({"id": "0", "result": {"status": "OK", **result}})
+
+    async def _said(self, method: str, params: Params) -> dict[str, Any]:
+        match method:
+            case "get_info":
+                return await self._info()
+            case "get_fee_estimate":
+                return {"fee": await self.daemon.fee_per_byte()}
+            case _:
+                return await self._block(params["height"])
 
     async def _info(self) -> dict[str, Any]:
         info = await self.daemon.info()

@@ -15,14 +15,17 @@ from actors.ports import Watch, WatchTarget
 from actors.scan.process import ScannerProcess
 from actors.simulation import SimChain, SimWatch
 from actors.simulation.chain import SimTx, key_image_of, outputs_of
-from domain.chain import ChainView, SeenSpend
+from domain.chain import ChainView, SeenSpend, TxFacts
 from domain.ids import KeyImage, OneTimeKey, TxHash
+from tests.given import NETWORK_FEE
 from tests.scan_daemon import answering
 from tests.scan_process import PATIENT
 from tests.scan_world import NOW_S, MemoryChain, Receiver, image_of, payment
 from tests.scan_world import watch as scanner_on
 
 ALICE, BOB = Receiver("alice"), Receiver("bob")
+FACTS = TxFacts(network_fee=NETWORK_FEE, unlock_time=0, outputs=2)
+"""What a stage's spends say of themselves."""
 
 
 class Stage(Protocol):
@@ -47,8 +50,8 @@ class SimulatedStage:
 
     def spend(self, output: OneTimeKey) -> TxHash:
         tx_hash = TxHash(self.chain.fresh("payout"))
-        outputs = outputs_of(tx_hash, [(BOB.address, 1)])
-        assert self.chain.relay(SimTx(hash=tx_hash, inputs=(output,), outputs=outputs))
+        outputs = outputs_of(tx_hash, [(BOB.address, 1), (BOB.address, 2)])
+        assert self.chain.relay(SimTx(hash=tx_hash, inputs=(output,), outputs=outputs, fee=NETWORK_FEE))
         return tx_hash
 
     def image(self, output: OneTimeKey) -> KeyImage:
@@ -64,7 +67,7 @@ class ScannedStage:
         return self.chain.send(payment(receiver, *amounts, nonce=str(next(self._nonces)), unlock_time=unlock_time))
 
     def spend(self, output: OneTimeKey) -> TxHash:
-        return self.chain.send(payment(BOB, 1, nonce=str(next(self._nonces)), spending=[self.image(output)]))
+        return self.chain.send(payment(BOB, 1, 2, nonce=str(next(self._nonces)), spending=[self.image(output)]))
 
     def image(self, output: OneTimeKey) -> KeyImage:
         return image_of(output)
@@ -175,7 +178,7 @@ async def test_a_spend_is_seen_by_its_key_image_in_the_pool_and_in_its_block_and
     informed = ALICE.target(images={output.one_time_key: stage.image(output.one_time_key)})
     assert (await look(stage, informed)).spends == ()
     paid = stage.spend(output.one_time_key)
-    spend = SeenSpend(one_time_key=output.one_time_key, tx_hash=paid, height=None)
+    spend = SeenSpend(one_time_key=output.one_time_key, tx_hash=paid, height=None, facts=FACTS)
     assert (await look(stage, informed)).spends == (spend,)
     height = stage.chain.height
     stage.chain.mine()
@@ -194,7 +197,7 @@ async def test_what_the_daemon_told_nobody_of_is_not_shown_until_it_is_sent_agai
     assert (await look(stage, target)).spends == ()
     stage.chain.unrelayed.clear()
     assert (await look(stage, target)).spends == (
-        SeenSpend(one_time_key=output.one_time_key, tx_hash=paid, height=None),
+        SeenSpend(one_time_key=output.one_time_key, tx_hash=paid, height=None, facts=FACTS),
     )
 
 
@@ -206,7 +209,7 @@ async def test_without_a_key_image_a_spend_is_not_seen_and_a_later_one_finds_it(
     stage.chain.mine(3)
     assert (await look(stage)).spends == ()
     informed = ALICE.target(images={output.one_time_key: stage.image(output.one_time_key)})
-    spend = SeenSpend(one_time_key=output.one_time_key, tx_hash=paid, height=height)
+    spend = SeenSpend(one_time_key=output.one_time_key, tx_hash=paid, height=height, facts=FACTS)
     assert (await look(stage, informed)).spends == (spend,)
 
 

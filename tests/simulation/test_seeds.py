@@ -3,8 +3,10 @@
 Each life has a node on the memory log, with the bounds it has in earnest, on a loop whose waiting takes no time. Its
 seed draws what happens: answers that come late or never, calls refused once, wallet processes that die before, in or
 after a call, the daemon away for a while, the node stopped without grace and started again, the deposit paid in parts
-or more than once, blocks replaced by others. As many seeds as fit into `SECONDS` are lived, from `SIM_SEED` on; the
-failure of one names it.
+or more than once, blocks replaced by others. Its ending is drawn as well: a release (also with the arbiter's wallet
+gone for good), a refund, an agreement, a ruling whose fee is paid with the winner's part or swept afterwards, and a
+payout that two make without us. As many seeds as fit into `SECONDS` are lived, from `SIM_SEED` on; the failure of one
+names it.
 """
 
 import asyncio
@@ -21,15 +23,17 @@ from actors.directory import Parked
 from actors.mail import ActorStopped, AskTimeout
 from actors.ports import WalletFault
 from actors.simulation import Fault
-from actors.simulation.chain import SimTx
+from actors.simulation.chain import SimTx, outputs_of
 from domain import commands as c
+from domain.events import AnyEvent, CallIntended, DisputeDecided, PayoutOpened, Purpose
 from domain.evolve import fold
-from domain.ids import EscrowId
-from domain.money import Atomic
+from domain.ids import EscrowId, TxHash
+from domain.payout import fee_due
 from domain.roles import THREE, Role
 from domain.setup import payin_address
-from domain.states import Completed, Escrow, Refunded, name
-from domain.terms import Policy, arbiter_fee
+from domain.states import Completed, Escrow, Refunded, money_of, name
+from domain.steps import Step
+from domain.terms import FeeSettlement, Policy, arbiter_fee
 from eventstore.memory import MemoryTables
 from eventstore.opening import memory_store
 from projections.differences import differences
@@ -37,7 +41,7 @@ from projections.opening import open_models
 from schemas.codec import decode
 from service.node import Node, NodeLimits
 from tests.chaos.child import do_what_is_awaited
-from tests.given import AMOUNT, VENDOR, terms
+from tests.given import AMOUNT, BUYER, NETWORK_FEE, VENDOR, terms
 from tests.sim_world import SimWorld, daemon_away, moment, payout_address, tell
 from tests.warp import WarpClock, WarpLoop
 
@@ -53,6 +57,8 @@ BLOCKS_A_STEP = 0.2
 ACTIONS_MAX = 8
 CALLS_MAX = 10_000
 DUST = Policy().dust_atomic
+AGREED_BP = 4_000
+ENDINGS = ("release", "release", "away", "grant", "agreement", "dispute", "sweep", "others")
 METHODS = (
     "create_wallet",
     "open_wallet",
@@ -108,10 +114,13 @@ class Life:
 
     seed: int
     done: list[str] = field(default_factory=list)
+    gone: bool = False
+    """Whether the arbiter's wallet has left for good."""
 
     def __post_init__(self) -> None:
         self.draw, self.pace = random.Random(self.seed), random.Random(-self.seed)
-        self.ending = self.draw.choice(("release", "release", "dispute", "grant"))
+        self.ending = self.draw.choice(ENDINGS)
+        self.theirs: TxHash | None = None
         self.payments = self._drawn_payments()
         self.paid: list[int] = []
 
@@ -139,7 +148,7 @@ class Life:
         while True:
             try:
                 state = await self.node.desk.state(ESCROW)
-                if isinstance(state, Completed | Refunded):
+                if isinstance(state, Completed | Refunded) and not fee_due(state.money):
                     return state
                 await self._act(state)
             except UNHEARD:
@@ -152,16 +161,47 @@ class Life:
         if state is not None and self.payments and (address := payin_address(state)):
             self.paid.append(self.payments.pop())
             self.world.chain.pay(address, self.paid[-1])
-        if self.ending == "grant" and state is not None and name(state) in ("funded", "delivering"):
-            await tell(self.node, ESCROW, c.GrantRefund(at=moment(self.node), by=VENDOR), key="grant")
-        else:
-            await do_what_is_awaited(self.node, state, dispute=self.ending == "dispute", escrow_id=ESCROW)
+        match self.ending, name(state) if state is not None else "":
+            case "grant", "funded" | "delivering":
+                await tell(self.node, ESCROW, c.GrantRefund(at=moment(self.node), by=VENDOR), key="grant")
+            case "agreement", "funded" | "delivering":
+                offer = c.ProposeAgreement(at=moment(self.node), by=VENDOR, buyer_share_bp=AGREED_BP)
+                await tell(self.node, ESCROW, offer, key="offer")
+                accept = c.AcceptAgreement(at=moment(self.node), by=BUYER, number=1)
+                await tell(self.node, ESCROW, accept, key="accept")
+            case "others", "funded" | "delivering" if self.theirs is None:
+                self._two_pay_out(state)
+            case _:
+                await self._as_usual(state)
+
+    async def _as_usual(self, state: Escrow | None) -> None:
+        if self.ending == "away" and state is not None and name(state) == "awaiting_funding" and not self.gone:
+            self.gone = True
+            arbiters = self.world.wallets[Role.ARBITER][0].faults
+            arbiters.clear()
+            arbiters.plan("*", Fault.LOST_BEFORE, times=CALLS_MAX)
+        dispute = self.ending in ("dispute", "sweep")
+        policy = Policy(fee_settlement=FeeSettlement.SWEEP) if self.ending == "sweep" else None
+        await do_what_is_awaited(self.node, state, dispute=dispute, escrow_id=ESCROW, policy=policy)
+
+    def _two_pay_out(self, state: Escrow | None) -> None:
+        """Lets buyer and vendor send everything that is there to the buyer, with wallets of their own."""
+        money = money_of(state) if state is not None else None
+        assert money is not None
+        inputs = tuple(key for key, each in money.deposits.items() if each.unlocked and each.amount > DUST)
+        there = sum(money.deposits[key].amount for key in inputs)
+        tx_hash = TxHash(self.world.chain.fresh("theirs"))
+        paid = outputs_of(tx_hash, [(payout_address(Role.BUYER), there - NETWORK_FEE)])
+        if self.world.chain.relay(SimTx(hash=tx_hash, inputs=inputs, outputs=paid, fee=NETWORK_FEE)):
+            self.theirs = tx_hash
 
     def _drawn_payments(self) -> list[int]:
         """At once, in two parts, too much, twice, or with dust beside it."""
-        part = self.draw.randrange(AMOUNT // 10, AMOUNT)
+        part = self.draw.randrange(AMOUNT // 10, AMOUNT - 2 * DUST)
         drawn = self.draw.choice(([AMOUNT], [AMOUNT], [AMOUNT - part, part], [AMOUNT + part], [AMOUNT, AMOUNT]))
-        return [*drawn, *self.draw.choice(([], [], [DUST // 2]))]
+        dust: list[int] = self.draw.choice(([], [], [DUST // 2]))
+        # What two leave behind is settled by the three afterwards, in as many ways as there are.
+        return [AMOUNT] if self.ending == "others" else [*drawn, *dust]
 
     def _slow_down(self) -> None:
         """Lets every wallet call take a while, so that faults meet the set-up as well."""
@@ -224,34 +264,56 @@ class Life:
         self.world.chain.online = True
         self.world.chain.mine(20)
         await asyncio.sleep(60)
-        assert isinstance(state, Refunded) == (self.ending != "release")
-        (paid,) = _payouts(self.world)
+        assert isinstance(state, Refunded) == (self.ending in ("dispute", "sweep", "grant"))
+        paid, *fees = _payouts(self.world)
         assert paid.hash == state.tx_hash
-        self._check_money(paid)
+        assert len(fees) == (self.ending == "sweep")
+        self._check_money(paid, fees)
         assert self.world.chain.nonce_reuses == []
         assert self.node.problems == []
         await self._check_log()
 
-    def _check_money(self, paid: SimTx) -> None:
+    def _check_money(self, paid: SimTx, fees: list[SimTx]) -> None:
         inputs = _amounts(self.world, paid)
         rest, surplus = inputs - paid.fee, inputs - AMOUNT
         back = surplus if surplus > DUST else 0
-        arbiters = arbiter_fee(terms()) if self.ending == "dispute" else Atomic(0)
+        arbiters = arbiter_fee(terms())
+        agreed = rest * AGREED_BP // 10_000
+        released = {Role.BUYER: back, Role.VENDOR: rest - back, Role.ARBITER: 0}
         expected = {
-            "release": {Role.BUYER: back, Role.VENDOR: rest - back, Role.ARBITER: 0},
+            "release": released,
+            "away": released,
             "grant": {Role.BUYER: rest, Role.VENDOR: 0, Role.ARBITER: 0},
+            "agreement": {Role.BUYER: agreed, Role.VENDOR: rest - agreed, Role.ARBITER: 0},
             "dispute": {Role.BUYER: rest - arbiters, Role.VENDOR: 0, Role.ARBITER: arbiters},
+            "sweep": {
+                Role.BUYER: rest - arbiters,
+                Role.VENDOR: 0,
+                Role.ARBITER: arbiters - sum(each.fee for each in fees),
+            },
+            "others": {Role.BUYER: rest, Role.VENDOR: 0, Role.ARBITER: 0} if paid.hash == self.theirs else released,
         }
         received = {role: _received(self.world, role) for role in THREE}
         assert received == expected[self.ending]
 
     async def _check_log(self) -> None:
         events = await self.node.store.log.read_stream(ESCROW)
-        folded = fold([decode(type=each.type, schema_version=each.schema_version, body=each.body) for each in events])
+        lived = [decode(type=each.type, schema_version=each.schema_version, body=each.body) for each in events]
+        _check_ruled(lived)
+        folded = fold(lived)
         assert folded == await self.node.desk.state(ESCROW)
         assert await self.node.models.passed_all("escrows", timeout_s=60)
         tables, _ = open_models(self.node.store)
         assert await differences(self.node.store.log, tables) == ()
+
+
+def _check_ruled(lived: list[AnyEvent]) -> None:
+    """From a ruling on nothing is signed but what it allows: its own payout, and the arbiter's."""
+    purposes = {each.number: each.purpose for each in lived if isinstance(each, PayoutOpened)}
+    ruled = next((at for at, each in enumerate(lived) if isinstance(each, DisputeDecided)), len(lived))
+    for each in lived[ruled:]:
+        if isinstance(each, CallIntended) and each.step is Step.COSIGN:
+            assert purposes[int(each.turn_id.split(":")[1])] in (Purpose.RULING, Purpose.FEE)
 
 
 async def kill(node: Node, *, spare: Iterable[asyncio.Task[Any]]) -> None:

@@ -2,17 +2,24 @@
 
 from actors.ports import WatchTarget
 from actors.scan.reports import ReportKind
-from domain.chain import SeenSpend
-from domain.ids import KeyImage, OneTimeKey
+from domain.chain import SeenSpend, TxFacts
+from domain.ids import KeyImage, OneTimeKey, TxHash
+from tests.given import NETWORK_FEE
 from tests.scan_world import MemoryChain, Receiver, image_of, keys_of, look, payment, places, watch
 
 ALICE, BOB = Receiver("alice"), Receiver("bob")
+FACTS = TxFacts(network_fee=NETWORK_FEE, unlock_time=0, outputs=1)
+"""What the spends here say of themselves."""
 
 
 def spending(deposit_nonce: str) -> tuple[WatchTarget, KeyImage, OneTimeKey]:
     (key,) = keys_of(payment(ALICE, 7, nonce=deposit_nonce))
     image = image_of(f"of {deposit_nonce}")
     return ALICE.target(images={key: image}), image, key
+
+
+def seen(key: OneTimeKey, tx_hash: TxHash, height: int | None) -> SeenSpend:
+    return SeenSpend(one_time_key=key, tx_hash=tx_hash, height=height, facts=FACTS)
 
 
 async def test_a_spend_is_seen_in_the_pool_in_its_block_and_gone_when_it_was_dropped():
@@ -23,13 +30,13 @@ async def test_a_spend_is_seen_in_the_pool_in_its_block_and_gone_when_it_was_dro
     chain.mine()
     assert (await look(scanner, target)).spends == ()
     paid = chain.send(payment(BOB, 6, nonce="payout", spending=[image]))
-    assert (await look(scanner, target)).spends == (SeenSpend(one_time_key=key, tx_hash=paid, height=None),)
+    assert (await look(scanner, target)).spends == (seen(key, paid, None),)
     mined = chain.mine()
     view = await look(scanner, target)
-    assert view.spends == (SeenSpend(one_time_key=key, tx_hash=paid, height=mined),)
+    assert view.spends == (seen(key, paid, mined),)
     assert places(view) == [(7, mined - 1, False)]
     chain.pop(1)
-    assert (await look(scanner, target)).spends == (SeenSpend(one_time_key=key, tx_hash=paid, height=None),)
+    assert (await look(scanner, target)).spends == (seen(key, paid, None),)
     del chain.pool[paid]
     assert (await look(scanner, target)).spends == ()
 
@@ -44,7 +51,7 @@ async def test_a_key_image_learned_after_the_spend_was_mined_finds_it():
     mined = chain.mine(3)
     assert (await look(scanner, ALICE.target())).spends == ()
     view = await look(scanner, target)
-    assert view.spends == (SeenSpend(one_time_key=key, tx_hash=paid, height=mined),)
+    assert view.spends == (seen(key, paid, mined),)
     assert view.outputs == (await look(watch(chain), target)).outputs
 
 
@@ -54,7 +61,7 @@ async def test_a_key_image_learned_while_the_spend_is_in_the_pool_finds_it():
     target, image, key = spending("deposit")
     paid = chain.send(payment(BOB, 6, nonce="payout", spending=[image]))
     await look(scanner, ALICE.target())
-    assert (await look(scanner, target)).spends == (SeenSpend(one_time_key=key, tx_hash=paid, height=None),)
+    assert (await look(scanner, target)).spends == (seen(key, paid, None),)
 
 
 async def test_a_key_image_that_is_not_spent_makes_nothing_be_read_again():
@@ -82,7 +89,7 @@ async def test_a_spend_in_a_block_stands_before_another_of_the_same_output_in_th
     mined = chain.mine()
     chain.send(payment(BOB, 6, nonce="another payout", spending=[image]))
     view = await look(watch(chain), target)
-    assert view.spends == (SeenSpend(one_time_key=key, tx_hash=paid, height=mined),)
+    assert view.spends == (seen(key, paid, mined),)
 
 
 async def test_what_is_no_key_image_is_never_asked_of_the_daemon_and_is_reported():
