@@ -168,7 +168,7 @@ class Player:
         try:
             async with asyncio.timeout(LIFE_S):
                 while not holds(state):
-                    if mine and mining_helps(state):
+                    if mine and (mining_helps(state) or _is_locked(state)):
                         await self.stage.mine()
                     await asyncio.sleep(0.05)
                     state = await self.state(escrow_id)
@@ -394,6 +394,13 @@ def _is_ready(state: Escrow) -> bool:
 
 def _spendable_keys(money: Money) -> set[str]:
     return {key for key, deposit in money.deposits.items() if deposit.amount > DUST}
+
+
+def _is_locked(state: Escrow) -> bool:
+    # Blocks that were taken back have locked a deposit again.
+    money = money_of(state)
+    there = [each for each in money.deposits.values() if not each.lost] if money else []
+    return any(not each.unlocked for each in there)
 
 
 def _is_over(state: Escrow) -> bool:
