@@ -274,10 +274,7 @@ def _unrecorded_payment(state: Escrow, money: Money) -> Spend | None:
 
 def paid_by(money: Money, spend: Spend) -> Payout | None:
     """Finds the payout whose signed transaction this is; None when others made it."""
-    for payout in money.payouts:
-        if any(epoch.signature and epoch.signature.tx_hash == spend.tx_hash for epoch in payout.epochs):
-            return payout
-    return None
+    return next((payout for payout in money.payouts if spend.tx_hash in payout.signed), None)
 
 
 def _case_follows(state: Escrow, *, at: Micros) -> AnyEvent | None:

@@ -4,7 +4,7 @@ from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent, Purpose, Verdict
 from domain.ids import Micros, TxHash
-from domain.payout import BP_ALL, all_gone, fee_due, fee_inputs, kept_outputs, unspent
+from domain.payout import BP_ALL, all_gone, fee_due, fee_inputs, fee_paid_by, kept_outputs, unspent
 from domain.refusals import Refused
 from domain.roles import PARTIES, Role
 from domain.signing import drop_payout, may_be_broadcast, open_payout
@@ -173,16 +173,7 @@ def fee_tx_hash(state: Escrow) -> TxHash | None:
     case, money = state.core.case, money_of(state)
     if case is None or money is None or not case.fee_atomic or case.winner_tx_hash is None:
         return None
-    if not kept_outputs(money):
-        return case.winner_tx_hash
-    fees = [each for each in money.payouts if each.purpose is Purpose.FEE]
-    signed = [epoch.signature.tx_hash for fee in fees for epoch in fee.epochs if epoch.signature]
-    return next((tx_hash for tx_hash in signed if _is_final(money, tx_hash)), None)
-
-
-def _is_final(money: Money, tx_hash: TxHash) -> bool:
-    spend = money.spends.get(tx_hash)
-    return spend is not None and spend.final and not spend.lost
+    return fee_paid_by(money) if kept_outputs(money) else case.winner_tx_hash
 
 
 def _proposers(verdict: Verdict) -> tuple[Role, ...]:

@@ -255,8 +255,7 @@ def _paid(
 
 
 def _how_ended(payout: Payout, tx_hash: TxHash) -> str:
-    ours = any(epoch.signature and epoch.signature.tx_hash == tx_hash for epoch in payout.epochs)
-    return "final" if ours else "overtaken"
+    return "final" if tx_hash in payout.signed else "overtaken"
 
 
 # -- small replacements --------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from domain.events import Purpose, Share
-from domain.ids import OneTimeKey
+from domain.ids import OneTimeKey, TxHash
 from domain.money import Atomic
 from domain.roles import PARTIES, Role, other_party
 from domain.states import Core, Deposit, Epoch, Export, Money, Payout
@@ -102,11 +102,15 @@ def fee_inputs(money: Money, terms: Terms) -> tuple[OneTimeKey, ...]:
 
 def fee_due(money: Money) -> bool:
     """Says whether an arbiter's fee was kept back and is not paid for good yet."""
-    # Whether it was paid the chain says, not how its payout ended: a reorganisation may take it back.
-    fees = [each for each in money.payouts if each.purpose is Purpose.FEE]
-    signed = {epoch.signature.tx_hash for each in fees for epoch in each.epochs if epoch.signature}
-    paid = any(spend.final and not spend.lost and spend.tx_hash in signed for spend in money.spends.values())
-    return not paid and any(not money.deposits[key].lost for key in kept_outputs(money))
+    return fee_paid_by(money) is None and any(not money.deposits[key].lost for key in kept_outputs(money))
+
+
+def fee_paid_by(money: Money) -> TxHash | None:
+    """Names the transaction that paid for good what was kept back."""
+    # The chain says it, not how the payout ended: a reorganisation may take it back.
+    signed = {tx_hash for each in money.payouts if each.purpose is Purpose.FEE for tx_hash in each.signed}
+    final = (each for each in money.spends.values() if each.final and not each.lost)
+    return next((each.tx_hash for each in final if each.tx_hash in signed), None)
 
 
 def all_gone(money: Money, payout: Payout, terms: Terms) -> bool:

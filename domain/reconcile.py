@@ -56,7 +56,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 def hashes_to_ask(money: Money, *, since: int = 0) -> tuple[TxHash, ...]:
     """Names the transactions of which a comparison has to know what the daemon holds, for a view from a height on."""
-    signed = (epoch.signature.tx_hash for _, epoch in _epochs(money) if epoch.signature)
+    signed = (tx_hash for payout in money.payouts for tx_hash in payout.signed)
     known: list[Deposit | Spend] = [*money.deposits.values(), *money.spends.values()]
     return tuple(dict.fromkeys((*signed, *(each.tx_hash for each in known if _below(each, since)))))
 
@@ -78,11 +78,16 @@ def differences(state: Escrow, evidence: Evidence) -> tuple[Difference, ...]:
     return tuple(sorted(found, key=lambda each: (each.code, each.about)))
 
 
+def as_logged(found: tuple[Difference, ...]) -> tuple[Difference, ...]:
+    """Cuts differences to as many as one event names."""
+    return found[:LOGGED_MAX]
+
+
 def compared(state: Escrow, command: c.ReportComparison) -> list[AnyEvent] | Refused:
     """Records what a comparison came to, where it is another thing than the last time."""
     if command.version != state.core.version:
         return Refused("view_outdated")
-    found = command.differences[:LOGGED_MAX]
+    found = as_logged(command.differences)
     if found == state.core.differences:
         return []
     return [e.ChainCompared(at=command.at, height=command.height, differences=found)]

@@ -140,5 +140,4 @@ def _after_the_end(state: Escrow, money: Money) -> Iterator[str]:
 
 
 def _ours(money: Money, tx_hash: str) -> bool:
-    signed = (epoch.signature for payout in money.payouts for epoch in payout.epochs)
-    return any(signature is not None and signature.tx_hash == tx_hash for signature in signed)
+    return any(tx_hash in payout.signed for payout in money.payouts)

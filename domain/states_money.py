@@ -118,6 +118,11 @@ class Payout(Record, frozen=True, kw_only=True):
         return self.cosigner in self.consents
 
     @property
+    def signed(self) -> tuple[TxHash, ...]:
+        """The transactions that were signed for it, in whichever epoch."""
+        return tuple(epoch.signature.tx_hash for epoch in self.epochs if epoch.signature)
+
+    @property
     def epoch(self) -> Epoch | None:
         """The epoch under way, if any."""
         return self.epochs[-1] if self.epochs and self.epochs[-1].ended is None else None

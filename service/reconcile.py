@@ -8,7 +8,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
-from typing import Any
 
 import msgspec
 
@@ -18,8 +17,7 @@ from actors.sealed import EscrowSecrets
 from domain.chain import ChainView
 from domain.difference import Difference
 from domain.ids import EscrowId
-from domain.money import Atomic
-from domain.reconcile import LOGGED_MAX, Evidence, SeenTransaction, differences, hashes_to_ask
+from domain.reconcile import Evidence, SeenTransaction, as_logged, differences, hashes_to_ask
 from domain.states import TERMINAL, Escrow, Money, money_of
 from eventstore.api import EventLog, SealBroken, Vault
 from projections.folds import ESCROW_STREAM, Standing, advance
@@ -64,7 +62,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_news(self) -> bool:
         """Whether the log says something else of the comparison."""
-        return self.unchecked is None and self.differences[:LOGGED_MAX] != self.logged
+        return self.unchecked is None and as_logged(self.differences) != self.logged
 
 
 class ReconcileLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,23 +258,10 @@ def _has_ended(found: tuple[Escrow, Money] | Unchecked) -> bool:
 def seen_transaction(found: ChainTx) -> SeenTransaction:
     """Reads what a comparison wants of a transaction; never raises."""
     read = read_transaction(found.tx_hash, found.body)
-    images = read.key_images if isinstance(read, Transaction) else ()
+    known = read if isinstance(read, Transaction) else None
     return SeenTransaction(
-        height=found.height, fee=_fee(found.body), key_images=frozenset(images), relayed=found.relayed
+        height=found.height,
+        fee=known.network_fee if known else None,
+        key_images=frozenset(known.key_images if known else ()),
+        relayed=found.relayed,
     )
-
-
-def _fee(body: Mapping[str, Any]) -> Atomic | None:
-    try:
-        fee = msgspec.convert(dict(body), _Body).rct_signatures.txnFee
-    except (msgspec.ValidationError, TypeError, ValueError):
-        return None
-    return None if fee is None else Atomic(fee)
-
-
-class _Ringct(msgspec.Struct, frozen=True):
-    txnFee: int | None = None
-
-
-class _Body(msgspec.Struct, frozen=True):
-    rct_signatures: _Ringct = _Ringct()

@@ -37,6 +37,7 @@ class WitnessedDaemon:
         """What the first alone said of transactions that are in no common block."""
 
     async def info(self) -> DaemonInfo:
+        """Returns where the common chain ends, and begins a reading up to there."""
         first = _settled(FIRST, await _said(FIRST, self._first.info()))
         second = _settled(SECOND, await _said(SECOND, self._second.info()))
         end = min(first.height, second.height)
@@ -53,6 +54,7 @@ class WitnessedDaemon:
         return DaemonInfo(height=end, top_hash=tops[0], synchronized=True, nettype=first.nettype)
 
     async def block(self, height: int) -> BlockFacts:
+        """Returns a block that both show alike, its transactions that were read in the pool included."""
         block = await _said(FIRST, self._first.block(height))
         other = await _said(SECOND, self._second.block(height))
         if block.hash != other.hash:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from actors.simulation import spending
-from actors.simulation.fees import network_fee
+from actors.simulation import daemon, spending
+from actors.simulation.fees import FEE_PER_WEIGHT, network_fee
 from actors.simulation.identity import identity_of
 from actors.simulation.messages import SetMessage
 from domain import commands as c
@@ -137,6 +137,23 @@ async def test_a_network_fee_far_from_the_cosigners_own_estimate_is_never_signed
     assert first.signature is None
     assert _rules(first) == {"fee"}
     assert isinstance(state, Completed)
+
+
+async def test_a_network_fee_ten_times_as_high_as_usual_is_found_by_trial_and_paid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def priced(*, inputs: int, destinations: int, keys_per_output: bool) -> Atomic:
+        return Atomic(10 * network_fee(inputs=inputs, destinations=destinations, keys_per_output=keys_per_output))
+
+    monkeypatch.setattr(spending, "network_fee", priced)
+    monkeypatch.setattr(daemon, "FEE_PER_WEIGHT", 10 * FEE_PER_WEIGHT)
+    world = SimWorld()
+    async with world.running() as node:
+        escrow_id = await _confirmed(world, node, None)
+        state = await play_release(world, node, escrow_id)
+    assert isinstance(state, Completed)
+    money = money_of(state)
+    assert money is not None and [each.ended for each in money.payouts[0].epochs] == [None]
 
 
 @pytest.mark.parametrize(("inputs", "destinations", "weight"), [(1, 1, 1507), (1, 2, 2194), (2, 3, 2960), (3, 2, 3512)])
