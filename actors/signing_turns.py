@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from actors.escrow import Accepted
 from actors.ports import (
     Destination,
     KeyImageStatus,
@@ -15,7 +16,8 @@ from actors.sealed import digest_of, epoch_place
 from actors.seat import OpenWallet, Seat, TurnBroken
 from domain import commands as c
 from domain import key_images
-from domain.checks import Described, FeeBand, faults, fee_band
+from domain.checks import Described, faults, fee_band
+from domain.events import FeeBand
 from domain.ids import Address, KeyImage, OneTimeKey, TxHash
 from domain.payout import inputs_sum, receivers
 from domain.roles import Role
@@ -228,10 +230,11 @@ async def _cosign(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, t
         await _abandon(seat, payout, epoch, SIGN_UNKNOWN)
         return
     await _unspent(seat, tuple(money.key_images[key] for key in epoch.inputs))
+    band = epoch.fee_band or await _set_fee_band(seat, state, payout, epoch)
     place = epoch_place(payout.number, epoch.number)
     tx_set = await seat.secrets.open(SealedKind.TX_SET, place, epoch.proposal.tx_set)
     await _refreshed(seat, wallet, expected=epoch.inputs)
-    wrong = await _wrong(seat, wallet, state, money, epoch, tx_set)
+    wrong = await _wrong(seat, wallet, state, money, epoch, tx_set, band)
     if wrong:
         await _abandon(seat, payout, epoch, "check_failed:" + ",".join(wrong))
         return
@@ -257,10 +260,19 @@ async def _cosign(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, t
     await seat.give(command, payout.number, epoch.number, command.digest)
 
 
-async def _wrong(
-    seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, epoch: Epoch, tx_set: str
-) -> tuple[str, ...]:
+async def _set_fee_band(seat: Seat, state: Escrow, payout: Payout, epoch: Epoch) -> FeeBand:
+    """Says in the log which network fees will be signed, before anything of the set is known."""
     assert epoch.proposal is not None
+    band = await _fee_band(seat, state, epoch, destinations=len(epoch.proposal.shares))
+    command = c.SetFeeBand(at=seat.now(), role=seat.role, payout=payout.number, epoch=epoch.number, band=band)
+    if not isinstance(await seat.give(command, payout.number, epoch.number), Accepted):
+        raise TurnBroken("not_awaited")
+    return band
+
+
+async def _wrong(
+    seat: Seat, wallet: OpenWallet, state: Escrow, money: Money, epoch: Epoch, tx_set: str, band: FeeBand
+) -> tuple[str, ...]:
     try:
         described = await wallet.rpc.describe_transfer(tx_set)
     except WalletRefused as refused:
@@ -274,7 +286,7 @@ async def _wrong(
         money=money,
         epoch=epoch,
         addresses=await seat.secrets.payout_addresses(state),
-        fee_band=await _fee_band(seat, state, epoch, destinations=len(epoch.proposal.shares)),
+        fee_band=band,
     )
 
 

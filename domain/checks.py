@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from domain.events import Share
+from domain.events import FeeBand, Share
 from domain.ids import Address
 from domain.money import Atomic
-from domain.payout import change_of, inputs_sum
+from domain.payout import change_of, inputs_sum, proposed_sum
 from domain.roles import Role
 from domain.states import Epoch, Money
 
@@ -15,13 +15,6 @@ BAND_FACTOR = 2
 """How far a fee may be from the estimate either way: what a byte costs moves between a proposal and its signature."""
 BYTES_ALWAYS, BYTES_PER_INPUT, BYTES_PER_OUTPUT = 1_000, 700, 200
 """Weights of 1,507 (one input, two outputs) to 3,512 (three and three) were recorded; these give 1.0 to 1.4 of them."""
-
-
-class FeeBand(msgspec.Struct, frozen=True):
-    """The network fees that a cosigner accepts, in atomic units, both ends included."""
-
-    least: Atomic
-    most: Atomic
 
 
 def fee_band(*, per_byte: int, inputs: int, destinations: int, most: Atomic) -> FeeBand:
@@ -62,7 +55,7 @@ def faults(
     change = change_of(money, epoch)
     checks = {
         "recipients": sorted(one.recipients) == wanted,
-        "amount_in": one.amount_in == inputs_sum(money, epoch),
+        "amount_in": one.amount_in == inputs_sum(money, epoch) == proposed_sum(money, epoch),
         "fee": one.fee == proposal.network_fee and fee_band.least <= one.fee <= fee_band.most,
         "balance": one.amount_in == sum(amount for _, amount in one.recipients) + change + one.fee,
         "change": one.change_amount == change and (not change or one.change_address == money.address),

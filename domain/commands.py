@@ -8,7 +8,7 @@ import msgspec
 
 from domain.chain import ChainView
 from domain.difference import Difference
-from domain.events import Verdict
+from domain.events import FeeBand, Verdict
 from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, UserId, WalletId
 from domain.money import Atomic
 from domain.roles import Role
@@ -212,6 +212,15 @@ class GiveProposal(Command, frozen=True, kw_only=True):
     key_images: dict[OneTimeKey, KeyImage]
 
 
+class SetFeeBand(Command, frozen=True, kw_only=True):
+    """Says which network fees the cosigner will sign, before it looks at the set."""
+
+    role: Role
+    payout: int
+    epoch: int
+    band: FeeBand
+
+
 class GiveSignature(Command, frozen=True, kw_only=True):
     """Reports a signed transaction, before anybody broadcasts it."""
 
@@ -292,7 +301,7 @@ AnyCommand = (
     | OpenDispute | AddClaim | ReviewDispute | ResolveDispute
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
     | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
-    | GiveExport | TellKeyImages | GiveProposal | GiveSignature | ReportBroadcast | AbandonEpoch
+    | GiveExport | TellKeyImages | GiveProposal | SetFeeBand | GiveSignature | ReportBroadcast | AbandonEpoch
     | ObserveChain | ReportComparison | PassTime | RetryTransaction | NoteRecovery | ShredKey
 )  # fmt: skip
 """The closed set of commands."""

@@ -122,6 +122,7 @@ SeatCommand = (
     | c.GiveExport
     | c.TellKeyImages
     | c.GiveProposal
+    | c.SetFeeBand
     | c.GiveSignature
     | c.ReportBroadcast
     | c.AbandonEpoch
@@ -148,6 +149,8 @@ def _seat_rule(state: Escrow, command: SeatCommand) -> list[AnyEvent] | Refused:
             return key_images.tell(state, command)
         case c.GiveProposal():
             return signing.give_proposal(state, command)
+        case c.SetFeeBand():
+            return signing.set_fee_band(state, command)
         case c.GiveSignature():
             return signing.give_signature(state, command)
         case c.ReportBroadcast():

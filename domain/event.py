@@ -39,6 +39,13 @@ class Verdict(StrEnum):
     SPLIT = "split"
 
 
+class FeeBand(msgspec.Struct, frozen=True):
+    """The network fees that a cosigner accepts, in atomic units, both ends included."""
+
+    least: Atomic
+    most: Atomic
+
+
 class Share(msgspec.Struct, frozen=True, kw_only=True):
     """One destination of a payout. Roles with the same address share one destination."""
 

@@ -7,6 +7,7 @@ from typing import get_args
 
 from domain.difference import Difference
 from domain.event import Event as Event
+from domain.event import FeeBand as FeeBand
 from domain.event import Purpose as Purpose
 from domain.event import Share as Share
 from domain.event import Verdict as Verdict
@@ -21,6 +22,7 @@ from domain.events_money import EpochOpened as EpochOpened
 from domain.events_money import EscrowCompleted as EscrowCompleted
 from domain.events_money import EscrowRefunded as EscrowRefunded
 from domain.events_money import ExportGiven as ExportGiven
+from domain.events_money import FeeBandSet as FeeBandSet
 from domain.events_money import Funded as Funded
 from domain.events_money import FundingLost as FundingLost
 from domain.events_money import KeyImagesTold as KeyImagesTold
@@ -328,7 +330,7 @@ AnyEvent = (
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn
     | DisputeOpened | DisputeClaimAdded | DisputeReviewed | DisputeDecided | DisputeResolved | DisputeClosed
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
-    | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
+    | FeeBandSet | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid
     | ReminderDue | StuckStageReached | ManualRecoveryRequired | ChainCompared
     | RecoveryItemOpened | RecoveryItemClosed | RecoveryActionTaken | KeyShredded

@@ -1,7 +1,7 @@
 """What can happen to the money of an escrow: what the chain shows, and what its seats sign."""
 
 from domain.chain import TxFacts
-from domain.event import Event, Purpose, Share
+from domain.event import Event, FeeBand, Purpose, Share
 from domain.ids import KeyImage, OneTimeKey, Sealed, TxHash
 from domain.money import Atomic
 from domain.roles import Role
@@ -151,6 +151,16 @@ class PayoutProposed(Event, frozen=True, kw_only=True):
     shares: tuple[Share, ...]
     export_digest: str
     key_images: dict[OneTimeKey, KeyImage]
+    inputs_atomic: Atomic | None = None
+    """What the inputs came to then; None where that was not told. Paid again, an output may be worth more later."""
+
+
+class FeeBandSet(Event, frozen=True, kw_only=True):
+    """The cosigner said, before it opened the set, which network fees it will sign."""
+
+    payout: int
+    epoch: int
+    band: FeeBand
 
 
 class PayoutSigned(Event, frozen=True, kw_only=True):

@@ -128,8 +128,8 @@ def _with_spend(
 
 SigningEvent = (
     e.ExportGiven | e.KeyImagesTold | e.PayoutOpened | e.PayoutApproved | e.PayoutDropped | e.EpochOpened
-    | e.PayoutProposed | e.PayoutSigned | e.PayoutBroadcast | e.EpochAbandoned | e.EscrowCompleted | e.EscrowRefunded
-    | e.LeftoverPaid | e.ArbiterFeePaid
+    | e.PayoutProposed | e.FeeBandSet | e.PayoutSigned | e.PayoutBroadcast | e.EpochAbandoned | e.EscrowCompleted
+    | e.EscrowRefunded | e.LeftoverPaid | e.ArbiterFeePaid
 )  # fmt: skip
 """How money is moved: exports, payouts, epochs, and their ends."""
 
@@ -158,6 +158,9 @@ def signing_part(state: Escrow, event: SigningEvent) -> Escrow | None:
             return with_money(state, with_payout(money, replace(money.payout, epochs=epochs)))
         case e.PayoutProposed():
             return took_turn(state, _proposed(money, event), event.proposer)
+        case e.FeeBandSet():
+            judging = replace(epoch_of(money, event.payout, event.epoch), fee_band=event.band)
+            return with_money(state, with_epoch(money, judging, payout=event.payout))
         case e.PayoutSigned():
             return took_turn(state, _signed(money, event), payout_of(money, event.payout).cosigner)
         case e.PayoutBroadcast():
@@ -207,10 +210,11 @@ def _proposed(money: Money, event: e.PayoutProposed) -> Money:
         network_fee=event.network_fee,
         shares=event.shares,
         export_digest=event.export_digest,
+        inputs_atomic=event.inputs_atomic,
     )
     epoch = replace(epoch_of(money, event.payout, event.epoch), proposal=proposal, since=event.at)
     payout = payout_of(money, event.payout)
-    known: dict[OneTimeKey, KeyImage] = money.key_images | event.key_images
+    known: dict[OneTimeKey, KeyImage] = event.key_images | money.key_images
     consented = with_payout(money, replace(payout, consents=payout.consents | {event.proposer}))
     return replace(with_epoch(consented, epoch, payout=event.payout), key_images=known)
 

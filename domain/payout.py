@@ -128,7 +128,7 @@ def change_of(money: Money, epoch: Epoch) -> Atomic:
     proposal = epoch.proposal
     assert proposal is not None
     paid = sum(share.amount for share in proposal.shares) + proposal.network_fee
-    return Atomic(inputs_sum(money, epoch) - paid)
+    return Atomic(proposed_sum(money, epoch) - paid)
 
 
 def is_change(money: Money, deposit: Deposit) -> bool:
@@ -156,8 +156,14 @@ def unlocked_sum(money: Money, terms: Terms) -> Atomic:
 
 
 def inputs_sum(money: Money, epoch: Epoch) -> Atomic:
-    """Adds an epoch's inputs."""
+    """Adds what an epoch's inputs are worth now."""
     return Atomic(sum(money.deposits[key].amount for key in epoch.inputs))
+
+
+def proposed_sum(money: Money, epoch: Epoch) -> Atomic:
+    """Adds what an epoch's inputs were worth when its set was made; what they are worth now where none was."""
+    told = epoch.proposal.inputs_atomic if epoch.proposal else None
+    return inputs_sum(money, epoch) if told is None else told
 
 
 def smallest_input(money: Money, epoch: Epoch) -> Atomic:

@@ -162,6 +162,9 @@ def give_proposal(state: Escrow, command: c.GiveProposal) -> list[AnyEvent] | Re
         return Refused("proposal_invalid", {"why": "network_fee"})
     if set(command.key_images) != set(epoch.inputs):
         return Refused("proposal_invalid", {"why": "inputs"})
+    if any(money.key_images.get(key, image) != image for key, image in command.key_images.items()):
+        # Honest wallets know the same ones. By a wrong one the payout would never be seen on the chain.
+        return Refused("proposal_invalid", {"why": "key_images"})
     divided = proposal_shares(state.core, money, payout, network_fee=command.network_fee)
     if not divided:
         return Refused("nothing_to_pay")
@@ -176,6 +179,7 @@ def give_proposal(state: Escrow, command: c.GiveProposal) -> list[AnyEvent] | Re
         shares=tuple(divided),
         export_digest=command.export_digest,
         key_images=command.key_images,
+        inputs_atomic=inputs_sum(money, epoch),
     )
     return [proposed]
 
@@ -192,6 +196,19 @@ def proposal_shares(core: Core, money: Money, payout: Payout, *, network_fee: in
         network_fee=network_fee,
         tags={role: address.tag for role, address in core.addresses.items()},
     )
+
+
+def set_fee_band(state: Escrow, command: c.SetFeeBand) -> list[AnyEvent] | Refused:
+    """Records by which band the cosigner judges a proposed set, once an epoch."""
+    found = _under_way(state, command.payout, command.epoch)
+    if found is None:
+        return Refused("not_awaited")
+    _, payout, epoch = found
+    if epoch.proposal is None or command.role is not payout.cosigner:
+        return Refused("not_awaited")
+    if epoch.fee_band is not None or epoch.signature is not None:
+        return Refused("already_given")
+    return [e.FeeBandSet(at=command.at, payout=payout.number, epoch=epoch.number, band=command.band)]
 
 
 def give_signature(state: Escrow, command: c.GiveSignature) -> list[AnyEvent] | Refused:

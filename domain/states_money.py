@@ -5,7 +5,7 @@ from enum import StrEnum
 from msgspec import field
 
 from domain.chain import TxFacts
-from domain.events import Purpose, Share
+from domain.events import FeeBand, Purpose, Share
 from domain.ids import Address, KeyImage, Micros, OneTimeKey, Sealed, TxHash
 from domain.money import Atomic
 from domain.record import Record
@@ -70,6 +70,7 @@ class Proposal(Record, frozen=True, kw_only=True):
     network_fee: Atomic
     shares: tuple[Share, ...]
     export_digest: str
+    inputs_atomic: Atomic | None = None
 
 
 class Signature(Record, frozen=True, kw_only=True):
@@ -87,6 +88,8 @@ class Epoch(Record, frozen=True, kw_only=True):
     inputs: tuple[OneTimeKey, ...]
     since: Micros
     proposal: Proposal | None = None
+    fee_band: FeeBand | None = None
+    """The network fees by which the cosigner judges the proposal."""
     signature: Signature | None = None
     broadcast: bool = False
     """Whether the network has it, as far as is known; False again when it left the chain and must be sent anew."""

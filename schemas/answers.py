@@ -120,6 +120,13 @@ class ShareFacts(Answer, frozen=True, kw_only=True):
     amount: int
 
 
+class FeeBandFacts(Answer, frozen=True, kw_only=True):
+    """The network fees by which the cosigner judges a set, both ends included."""
+
+    least: int
+    most: int
+
+
 class EpochFacts(Answer, frozen=True, kw_only=True):
     """One attempt to sign a payout."""
 
@@ -128,6 +135,7 @@ class EpochFacts(Answer, frozen=True, kw_only=True):
     since: str
     proposer: str | None
     network_fee_atomic: int | None
+    fee_band: FeeBandFacts | None
     change_atomic: int | None
     """What stays at the escrow's address: the arbiter's fee, where it is paid afterwards."""
     shares: tuple[ShareFacts, ...]

@@ -8,6 +8,7 @@ CURRENT: Mapping[str, int] = {
     "call_intended": 2,
     "escrow_created": 2,
     "payout_opened": 2,
+    "payout_proposed": 2,
     "spend_seen": 2,
     "turn_failed": 3,
 }
@@ -32,6 +33,11 @@ def _without_facts(body: Body) -> Body:
     return {**body, "facts": None}
 
 
+def _without_inputs_sum(body: Body) -> Body:
+    """Version 1 did not say what the inputs came to."""
+    return {**body, "inputs_atomic": None}
+
+
 def _same(body: Body) -> Body:
     """A word was added to those a field may hold, or a field that may be missing."""
     return body
@@ -41,6 +47,7 @@ UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {
     ("call_intended", 1): _same,
     ("escrow_created", 1): _same,
     ("payout_opened", 1): _same,
+    ("payout_proposed", 1): _without_inputs_sum,
     ("spend_seen", 1): _without_facts,
     ("turn_failed", 1): _call_told_apart,
     ("turn_failed", 2): _same,

@@ -120,6 +120,8 @@ def _money_faults(state: Escrow, event: AnyEvent) -> Iterator[str]:
         kept = kept_back(payout, state.core.terms, inputs=inputs, smallest=smallest, network_fee=fee)
         if sum(share.amount for share in event.shares) + kept + fee != inputs:
             yield "the payout's shares and fee are not the sum of its inputs"
+        if event.inputs_atomic not in (None, inputs):
+            yield "the payout was not proposed over what its inputs are worth"
     if isinstance(event, PayoutSigned) and money is not None:
         payout = _payout(money, event.payout)
         if not payout.approved or len(payout.consents) < CONSENTS_NEEDED:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from domain.deadlines import deadlines
 from domain.dispute import fee_tx_hash
 from domain.ids import Micros
-from domain.payout import change_of, inputs_sum, signable, unlocked_sum
+from domain.payout import change_of, proposed_sum, signable, unlocked_sum
 from domain.roles import Role
 from domain.setup import payin_address
 from domain.states import (
@@ -288,14 +288,15 @@ def _payout(payout: Payout, money: Money) -> a.PayoutFacts:
 
 
 def _epoch(epoch: Epoch, money: Money) -> a.EpochFacts:
-    proposal = epoch.proposal
+    proposal, band = epoch.proposal, epoch.fee_band
     shares = proposal.shares if proposal else ()
     return a.EpochFacts(
         number=epoch.number,
-        inputs_atomic=inputs_sum(money, epoch),
+        inputs_atomic=proposed_sum(money, epoch),
         since=moment(epoch.since),
         proposer=proposal.proposer.value if proposal else None,
         network_fee_atomic=proposal.network_fee if proposal else None,
+        fee_band=a.FeeBandFacts(least=band.least, most=band.most) if band else None,
         change_atomic=change_of(money, epoch) if proposal else None,
         shares=tuple(a.ShareFacts(roles=_roles(share.roles), amount=share.amount) for share in shares),
         tx_hash=epoch.signature.tx_hash if epoch.signature else None,

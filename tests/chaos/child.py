@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,10 +15,11 @@ from actors.sealed import EscrowSecrets
 from domain import commands as c
 from domain.events import Verdict
 from domain.ids import Address, CaseId, EscrowId
+from domain.payout import fee_paid_by
 from domain.roles import THREE, Role
 from domain.setup import payin_address
-from domain.states import Escrow, name
-from domain.terms import Policy
+from domain.states import Completed, Escrow, Refunded, name
+from domain.terms import FeeSettlement, Policy
 from eventstore.api import Append, Appended, Outcome
 from eventstore.memory import MemoryLog
 from eventstore.opening import Store, open_store
@@ -30,9 +32,20 @@ from tests.sim_world import FAST, create, moment, payout_address, set_addresses,
 
 ESCROW = EscrowId("esc_killed")
 PARTITIONS = 4
-END = ("completed", "refunded")
+SPLIT_BP = 3_000
 
 Moment = Literal["never", "before", "during", "after"]
+
+
+class Ending(StrEnum):
+    """How the three let an escrow end."""
+
+    RELEASE = "release"
+    REFUND = "refund"
+    """By a ruling."""
+    SWEEP = "sweep"
+    """A ruling divides, and the arbiter is paid afterwards by a payout of its own."""
+    AGREEMENT = "agreement"
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +58,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     dsn: str
     url: str
     folder: Path
-    dispute: bool = False
+    ending: Ending = Ending.RELEASE
     kill: Moment = "never"
 
 
@@ -73,7 +86,7 @@ async def _live(orders: Orders) -> None:
         limits=FAST,
     )
     await node.start()
-    await _play(node, world, dispute=orders.dispute)
+    await _play(node, world, orders.ending)
     assert node.problems == []
     await node.stop()
     await world.aclose()
@@ -138,23 +151,30 @@ def _write(path: Path, line: str) -> None:
 # -- the people --------------------------------------------------------------------------------------------------
 
 
-async def _play(node: Node, world: RemoteWorld, *, dispute: bool) -> None:
+async def _play(node: Node, world: RemoteWorld, ending: Ending) -> None:
+    policy = Policy(fee_settlement=FeeSettlement.SWEEP) if ending is Ending.SWEEP else None
     while True:
         state = await node.desk.state(ESCROW)
-        if state is not None and name(state) in END:
+        if state is not None and _is_over(state, ending):
             return
-        await do_what_is_awaited(node, state, dispute=dispute)
+        await do_what_is_awaited(node, state, ending=ending, policy=policy)
         if state is not None and (address := payin_address(state)):
             await world.pay_once(address, AMOUNT)
             await world.mine(1)
         await asyncio.sleep(0.01)
 
 
+def _is_over(state: Escrow, ending: Ending) -> bool:
+    if not isinstance(state, (Completed, Refunded)):
+        return False
+    return ending is not Ending.SWEEP or fee_paid_by(state.money) is not None
+
+
 async def do_what_is_awaited(
     node: Node,
     state: Escrow | None,
     *,
-    dispute: bool,
+    ending: Ending,
     escrow_id: EscrowId = ESCROW,
     addresses: Callable[[Role], Address] = payout_address,
     policy: Policy | None = None,
@@ -166,12 +186,23 @@ async def do_what_is_awaited(
         await set_addresses(node, escrow_id, roles=missing, to=addresses)
     elif name(state) == "funded":
         await tell(node, escrow_id, c.Ship(at=moment(node), by=VENDOR), key="ship")
-    elif name(state) == "delivering" and not dispute:
-        await tell(node, escrow_id, c.ConfirmDelivery(at=moment(node), by=BUYER), key="confirm")
     elif name(state) == "delivering":
-        await tell(node, escrow_id, await _complaint(node, escrow_id), key="dispute")
+        await _end(node, state, escrow_id, ending)
     elif name(state) == "disputed" and (state.core.case is None or state.core.case.verdict is None):
-        await tell(node, escrow_id, await _verdict(node, escrow_id), key="decide")
+        await tell(node, escrow_id, await _verdict(node, escrow_id, ending), key="decide")
+
+
+async def _end(node: Node, state: Escrow, escrow_id: EscrowId, ending: Ending) -> None:
+    match ending:
+        case Ending.RELEASE:
+            await tell(node, escrow_id, c.ConfirmDelivery(at=moment(node), by=BUYER), key="confirm")
+        case Ending.REFUND | Ending.SWEEP:
+            await tell(node, escrow_id, await _complaint(node, escrow_id), key="dispute")
+        case Ending.AGREEMENT if not state.core.offers:
+            offer = c.ProposeAgreement(at=moment(node), by=VENDOR, buyer_share_bp=SPLIT_BP)
+            await tell(node, escrow_id, offer, key="offer")
+        case Ending.AGREEMENT:
+            await tell(node, escrow_id, c.AcceptAgreement(at=moment(node), by=BUYER, number=1), key="accept")
 
 
 async def _complaint(node: Node, escrow_id: EscrowId) -> c.OpenDispute:
@@ -179,6 +210,7 @@ async def _complaint(node: Node, escrow_id: EscrowId) -> c.OpenDispute:
     return c.OpenDispute(at=moment(node), by=BUYER, case_id=CaseId("case-1"), claim=claim)
 
 
-async def _verdict(node: Node, escrow_id: EscrowId) -> c.ResolveDispute:
+async def _verdict(node: Node, escrow_id: EscrowId, ending: Ending) -> c.ResolveDispute:
     reason = await EscrowSecrets(node.store.vault, escrow_id).seal(SealedKind.DECISION_REASON, "", "it was empty")
-    return c.ResolveDispute(at=moment(node), by=ARBITER, verdict=Verdict.REFUND, buyer_share_bp=None, reason=reason)
+    verdict, share = (Verdict.SPLIT, SPLIT_BP) if ending is Ending.SWEEP else (Verdict.REFUND, None)
+    return c.ResolveDispute(at=moment(node), by=ARBITER, verdict=verdict, buyer_share_bp=share, reason=reason)

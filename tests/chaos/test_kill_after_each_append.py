@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from domain.evolve import fold
 from domain.ids import Address
+from domain.payout import BP_ALL, fee_paid_by
 from domain.roles import Role
 from domain.states import Completed, Escrow, Refunded
 from domain.terms import Policy
@@ -19,7 +20,7 @@ from eventstore.api import Recorded
 from eventstore.chain import GENESIS, verify_chain
 from eventstore.opening import Store
 from schemas.codec import decode
-from tests.chaos.child import ESCROW, PARTITIONS, Moment, Orders, open_killed_store, run
+from tests.chaos.child import ESCROW, PARTITIONS, SPLIT_BP, Ending, Moment, Orders, open_killed_store, run
 from tests.chaos.wire import WireWorld
 from tests.given import AMOUNT
 from tests.service_process import run_process
@@ -56,7 +57,7 @@ async def test_a_release_survives_kills_at_every_kind_of_append(
 async def test_a_dispute_survives_kills_and_ends_in_a_refund(
     world: WireWorld, postgres_dsn: str, tmp_path: Path
 ) -> None:
-    orders = Orders(dsn=postgres_dsn, url=world.url, folder=tmp_path, dispute=True, kill="after")
+    orders = Orders(dsn=postgres_dsn, url=world.url, folder=tmp_path, ending=Ending.REFUND, kill="after")
     kills = await _live_with_kills(orders)
     state = await _audited(orders)
     assert isinstance(state, Refunded)
@@ -64,6 +65,40 @@ async def test_a_dispute_survives_kills_and_ends_in_a_refund(
     assert paid.hash == state.tx_hash
     buyers = AMOUNT - paid.fee - ARBITERS
     assert _balances(world) == {Role.BUYER: buyers, Role.VENDOR: 0, Role.ARBITER: ARBITERS}
+    assert world.chain.nonce_reuses == []
+    assert kills > 35
+
+
+@pytest.mark.parametrize("moment", ["after", "during"])
+async def test_a_split_and_the_arbiters_payout_after_it_survive_kills(
+    world: WireWorld, postgres_dsn: str, tmp_path: Path, moment: Moment
+) -> None:
+    orders = Orders(dsn=postgres_dsn, url=world.url, folder=tmp_path, ending=Ending.SWEEP, kill=moment)
+    kills = await _live_with_kills(orders)
+    state = await _audited(orders)
+    assert isinstance(state, Completed)
+    paid, fee = world.payouts()
+    assert (paid.hash, fee.hash) == (state.tx_hash, fee_paid_by(state.money))
+    parties = AMOUNT - paid.fee - ARBITERS
+    buyers = parties * SPLIT_BP // BP_ALL
+    assert _balances(world) == {
+        Role.BUYER: buyers,
+        Role.VENDOR: parties - buyers,
+        Role.ARBITER: ARBITERS - fee.fee,
+    }
+    assert world.chain.nonce_reuses == []
+    assert kills > 45
+
+
+async def test_an_agreement_survives_kills(world: WireWorld, postgres_dsn: str, tmp_path: Path) -> None:
+    orders = Orders(dsn=postgres_dsn, url=world.url, folder=tmp_path, ending=Ending.AGREEMENT, kill="after")
+    kills = await _live_with_kills(orders)
+    state = await _audited(orders)
+    assert isinstance(state, Completed)
+    (paid,) = world.payouts()
+    assert paid.hash == state.tx_hash
+    buyers = (AMOUNT - paid.fee) * SPLIT_BP // BP_ALL
+    assert _balances(world) == {Role.BUYER: buyers, Role.VENDOR: AMOUNT - paid.fee - buyers, Role.ARBITER: 0}
     assert world.chain.nonce_reuses == []
     assert kills > 35
 

@@ -18,7 +18,7 @@ from eventstore.memory import MemoryLog
 from eventstore.opening import Store
 from schemas.codec import decode
 from service.node import Node
-from tests.chaos.child import PARTITIONS, do_what_is_awaited, open_killed_store, signature_of
+from tests.chaos.child import PARTITIONS, Ending, do_what_is_awaited, open_killed_store, signature_of
 from tests.given import AMOUNT
 from tests.killed_postgres import Database
 from tests.sim_world import SimWorld, payout_address
@@ -100,7 +100,7 @@ async def _ended(world: SimWorld, node: Node) -> bool:
     state = await node.desk.state(ESCROW)
     if isinstance(state, Completed):
         return True
-    await do_what_is_awaited(node, state, dispute=False, escrow_id=ESCROW)
+    await do_what_is_awaited(node, state, ending=Ending.RELEASE, escrow_id=ESCROW)
     if state is not None and (address := payin_address(state)):
         if name(state) == "awaiting_funding" and not _paid(world, address):
             world.chain.pay(address, AMOUNT)

@@ -25,7 +25,7 @@ from eventstore.opening import open_store
 from ops.regtest.chain import RegtestChain
 from service.embedded import EmbeddedWorld
 from service.node import Node, NodeLimits
-from tests.chaos.child import do_what_is_awaited
+from tests.chaos.child import Ending, do_what_is_awaited
 from tests.patience import PATIENT
 from tests.real_world import WrappedHost
 
@@ -63,7 +63,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     home: Path
     miner: Address
     receivers: Mapping[Role, Address]
-    dispute: bool
+    ending: Ending
     points: tuple[Point, ...]
 
 
@@ -118,7 +118,7 @@ async def _play(node: Node, world: EmbeddedWorld, orders: Orders) -> None:
         if isinstance(state, (Completed, Refunded)):
             break
         await do_what_is_awaited(
-            node, state, dispute=orders.dispute, escrow_id=ESCROW, addresses=orders.receivers.__getitem__
+            node, state, ending=orders.ending, escrow_id=ESCROW, addresses=orders.receivers.__getitem__
         )
         if state is not None and mining_helps(state):
             await chain.mine(2, to=orders.miner)

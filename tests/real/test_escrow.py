@@ -24,7 +24,7 @@ from eventstore.api import Append, EventLog, NewEvent
 from eventstore.opening import memory_store
 from schemas.codec import encode
 from service.reconcile import ReconcileLimits, Reconciler
-from tests.chaos.child import do_what_is_awaited
+from tests.chaos.child import Ending, do_what_is_awaited
 from tests.given import AMOUNT
 from tests.real.child import mining_helps
 from tests.real.stage import LIFE_S, Stage, stage_running
@@ -65,7 +65,7 @@ def placeholders() -> list[Address]:
     return []
 
 
-async def live(stage: Stage, escrow_id: EscrowId, *, dispute: bool) -> Escrow:
+async def live(stage: Stage, escrow_id: EscrowId, *, ending: Ending) -> Escrow:
     """Plays one escrow to its end."""
     paid = False
     async with asyncio.timeout(LIFE_S):
@@ -74,7 +74,7 @@ async def live(stage: Stage, escrow_id: EscrowId, *, dispute: bool) -> Escrow:
             if isinstance(state, (Completed, Refunded)):
                 return state
             await do_what_is_awaited(
-                stage.node, state, dispute=dispute, escrow_id=escrow_id, addresses=stage.rich.receivers.__getitem__
+                stage.node, state, ending=ending, escrow_id=escrow_id, addresses=stage.rich.receivers.__getitem__
             )
             if state is not None and not paid and (address := payin_address(state)):
                 await stage.funder.refresh()
@@ -155,7 +155,7 @@ def _changed(event: AnyEvent) -> AnyEvent:
 
 async def _released(stage: Stage, escrow_id: EscrowId) -> dict[Role, int]:
     """The vendor gets all but the network fee; returns what the receivers hold."""
-    state = await live(stage, escrow_id, dispute=False)
+    state = await live(stage, escrow_id, ending=Ending.RELEASE)
     assert isinstance(state, Completed)
     vendors = AMOUNT - _network_fee(await stage.events(escrow_id))
     held = await balances(stage.funder, stage.rich)
@@ -167,7 +167,7 @@ async def _released(stage: Stage, escrow_id: EscrowId) -> dict[Role, int]:
 async def _refunded(stage: Stage, escrow_id: EscrowId, *, before: dict[Role, int]) -> None:
     """The arbiter gets exactly two percent of the amount, the buyer all the rest but the network fee."""
     primed = await stage.primed()
-    state = await live(stage, escrow_id, dispute=True)
+    state = await live(stage, escrow_id, ending=Ending.REFUND)
     assert isinstance(state, Refunded)
     assert {state.core.seats[role].wallet_id for role in THREE} == primed, "made beforehand, with a 1:1 lookahead"
     buyers = AMOUNT - ARBITERS - _network_fee(await stage.events(escrow_id))

@@ -21,6 +21,7 @@ from eventstore.embedded import start_embedded
 from eventstore.opening import open_store
 from schemas.codec import decode
 from service.embedded import POSTGRES, PROGRAMS
+from tests.chaos.child import Ending
 from tests.given import AMOUNT
 from tests.patience import PATIENT
 from tests.real.child import ESCROW, PARTITIONS, Orders, Point, Seen, run
@@ -50,21 +51,21 @@ REFUND = (
 
 
 async def test_a_release_survives_kills_at_every_once_call(home: Path, rich_chain: RichChain) -> None:
-    orders = _orders(home, rich_chain, RELEASE, dispute=False)
+    orders = _orders(home, rich_chain, RELEASE, ending=Ending.RELEASE)
     await _live_with_kills(orders, rich_chain)
     fee = await _network_fee(home)
     await _check_money(home, rich_chain, {Role.VENDOR: AMOUNT - fee})
 
 
 async def test_a_refund_after_a_dispute_survives_kills_at_its_once_calls(home: Path, rich_chain: RichChain) -> None:
-    orders = _orders(home, rich_chain, REFUND, dispute=True)
+    orders = _orders(home, rich_chain, REFUND, ending=Ending.REFUND)
     await _live_with_kills(orders, rich_chain)
     fee = await _network_fee(home)
     await _check_money(home, rich_chain, {Role.BUYER: AMOUNT - fee - ARBITERS, Role.ARBITER: ARBITERS})
 
 
-def _orders(home: Path, rich: RichChain, points: tuple[Point, ...], *, dispute: bool) -> Orders:
-    return Orders(home=home, miner=rich.miner, receivers=rich.receivers, dispute=dispute, points=points)
+def _orders(home: Path, rich: RichChain, points: tuple[Point, ...], *, ending: Ending) -> Orders:
+    return Orders(home=home, miner=rich.miner, receivers=rich.receivers, ending=ending, points=points)
 
 
 async def _live_with_kills(orders: Orders, rich: RichChain) -> None:

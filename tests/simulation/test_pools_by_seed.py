@@ -36,7 +36,7 @@ from domain.states import Completed, Escrow, Pending, SettingUp, SetupFailed, mo
 from eventstore.memory import Fault as LogFault
 from schemas.codec import decode
 from service.node import Node
-from tests.chaos.child import do_what_is_awaited
+from tests.chaos.child import Ending, do_what_is_awaited
 from tests.given import AMOUNT
 from tests.machines import MachinesLoop
 from tests.sim_pool import Pool, PoolNode, PoolSlot
@@ -152,7 +152,8 @@ class Life:
                 self.paid.add(escrow_id)
                 self.pool.chain.pay(address, AMOUNT)
             if state is None or whole:
-                await self._heard(partial(do_what_is_awaited, state=state, dispute=False, escrow_id=escrow_id))
+                usual = partial(do_what_is_awaited, state=state, ending=Ending.RELEASE, escrow_id=escrow_id)
+                await self._heard(usual)
             await asyncio.sleep(self.pace.uniform(1, 5))
 
     def _is_over(self, state: Escrow, *, whole: bool) -> bool:

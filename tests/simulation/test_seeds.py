@@ -41,7 +41,7 @@ from projections.differences import differences
 from projections.opening import open_models
 from schemas.codec import decode
 from service.node import Node, NodeLimits
-from tests.chaos.child import do_what_is_awaited
+from tests.chaos.child import Ending, do_what_is_awaited
 from tests.given import AMOUNT, BUYER, NETWORK_FEE, VENDOR, terms
 from tests.sim_world import SimWorld, daemon_away, moment, payout_address, tell
 from tests.warp import WarpClock, WarpLoop
@@ -181,9 +181,9 @@ class Life:
             arbiters = self.world.wallets[Role.ARBITER][0].faults
             arbiters.clear()
             arbiters.plan("*", Fault.LOST_BEFORE, times=CALLS_MAX)
-        dispute = self.ending in ("dispute", "sweep")
+        ending = Ending.REFUND if self.ending in ("dispute", "sweep") else Ending.RELEASE
         policy = Policy(fee_settlement=FeeSettlement.SWEEP) if self.ending == "sweep" else None
-        await do_what_is_awaited(self.node, state, dispute=dispute, escrow_id=ESCROW, policy=policy)
+        await do_what_is_awaited(self.node, state, ending=ending, escrow_id=ESCROW, policy=policy)
 
     def _two_pay_out(self, state: Escrow | None) -> None:
         """Lets buyer and vendor send everything that is there to the buyer, with wallets of their own."""

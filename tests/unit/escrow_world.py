@@ -11,6 +11,7 @@ from domain.commands import AnyCommand
 from domain.decide import decide
 from domain.difference import CHAIN_DIFFERS, Difference
 from domain.difference import DifferenceCode as Code
+from domain.events import FeeBand
 from domain.evolve import fold
 from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TurnId, TxHash, UserId, WalletId
 from domain.money import Atomic
@@ -254,6 +255,9 @@ class World:
                 export_digest=export.digest if export and n != 6 else "none",
                 key_images={key: KeyImage(f"image-{key}") for key in epoch.inputs[: 0 if n == 7 else None]},
             )
+        if step is Step.COSIGN and epoch.fee_band is None and n > 3:
+            band = FeeBand(Atomic(1), Atomic(FEES[n % len(FEES)]))
+            return c.SetFeeBand(at=at, role=role, payout=numbers[0], epoch=numbers[1], band=band)
         if step is Step.COSIGN:
             return c.GiveSignature(
                 at=at,

@@ -1,12 +1,13 @@
 """Signing epochs: who does which step when, what makes an attempt worthless, and that nothing is paid twice."""
 
 import pytest
-from msgspec.structs import replace
 
 from domain import commands as c
 from domain import events as e
+from domain.events import FeeBand
 from domain.ids import CaseId, KeyImage, OneTimeKey, Sealed, TxHash
 from domain.money import Atomic
+from domain.payout import change_of, inputs_sum, proposed_sum
 from domain.refusals import Refused
 from domain.roles import Role
 from domain.states import Epoch, name
@@ -81,9 +82,8 @@ def test_a_payout_is_proposed_once_an_epoch() -> None:
     delivering().give_proposal(Role.VENDOR).refused("already_given")
 
 
-def test_a_proposal_names_the_key_image_of_each_input() -> None:
-    life = ship(funded())
-    proposal = c.GiveProposal(
+def proposal(life: Life, *, key_images: dict[OneTimeKey, KeyImage]) -> c.GiveProposal:
+    return c.GiveProposal(
         at=life.now,
         role=Role.VENDOR,
         payout=1,
@@ -92,11 +92,59 @@ def test_a_proposal_names_the_key_image_of_each_input() -> None:
         digest="d",
         network_fee=NETWORK_FEE,
         export_digest=life.money.exports[Role.BUYER].digest,
-        key_images={},
+        key_images=key_images,
     )
-    assert life.when(proposal).answer == Refused("proposal_invalid", {"why": "inputs"})
-    life.when(replace(proposal, key_images={OneTimeKey("out-1"): KeyImage("image")})).then(e.PayoutProposed)
-    assert life.money.key_images == {"out-1": "image"}
+
+
+TOLD = {OneTimeKey("out-1"): KeyImage("image-out-1")}
+
+
+def test_a_proposal_names_the_key_image_of_each_input() -> None:
+    life = ship(funded())
+    assert life.when(proposal(life, key_images={})).answer == Refused("proposal_invalid", {"why": "inputs"})
+    life.when(proposal(life, key_images=TOLD)).then(e.PayoutProposed)
+    assert life.money.key_images == TOLD
+
+
+def test_a_proposal_over_another_key_image_than_a_seat_told_is_refused() -> None:
+    """By a wrong one the payout would be broadcast and never seen."""
+    life = ship(funded())
+    other = proposal(life, key_images={OneTimeKey("out-1"): KeyImage("other")})
+    assert life.when(other).answer == Refused("proposal_invalid", {"why": "key_images"})
+    assert life.money.key_images == TOLD
+
+
+def test_an_output_paid_again_after_the_signature_changes_nothing_of_what_was_signed() -> None:
+    life = signed().sees(view(output(amount=AMOUNT + 1, height=None, unlocked=False)))
+    assert inputs_sum(life.money, latest(life)) == AMOUNT + 1
+    assert proposed_sum(life.money, latest(life)) == AMOUNT
+    assert change_of(life.money, latest(life)) == 0
+    life.sees(view(output(amount=AMOUNT + 1), spends=(spend(),)))
+    assert life.state.core.recovery == ()
+
+
+# -- the fee band --------------------------------------------------------------------------------------------
+
+BAND = FeeBand(Atomic(1), Atomic(NETWORK_FEE * 2))
+
+
+def set_fee_band(life: Life, role: Role) -> Life:
+    return life.when(c.SetFeeBand(at=life.now, role=role, payout=1, epoch=1, band=BAND))
+
+
+def test_the_cosigner_says_once_an_epoch_which_network_fees_it_will_sign() -> None:
+    life = set_fee_band(delivering(), Role.BUYER).then(e.FeeBandSet)
+    assert life.money.payouts[-1].epochs[-1].fee_band == BAND
+    set_fee_band(life, Role.BUYER).refused("already_given")
+
+
+@pytest.mark.parametrize("role", [Role.VENDOR, Role.ARBITER])
+def test_nobody_else_says_which_network_fees_are_signed(role: Role) -> None:
+    set_fee_band(delivering(), role).refused("not_awaited")
+
+
+def test_no_fee_band_is_set_before_a_set_is_there() -> None:
+    set_fee_band(ship(funded()), Role.BUYER).refused("not_awaited")
 
 
 def test_nothing_is_proposed_when_the_network_fee_eats_everything() -> None:
