@@ -136,6 +136,8 @@ async def test_a_network_fee_far_from_the_cosigners_own_estimate_is_never_signed
         state = await play_release(world, node, escrow_id)
     assert first.signature is None
     assert _rules(first) == {"fee"}
+    assert first.fee_band is not None and first.proposal is not None
+    assert first.proposal.network_fee > first.fee_band.most, "the log shows why"
     assert isinstance(state, Completed)
 
 
