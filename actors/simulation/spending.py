@@ -142,6 +142,11 @@ def submit(wallet: OpenWallet, tx_hex: str, *, chain: SimChain) -> tuple[TxHash,
     return (_hash_of(message),)
 
 
+def transaction_of(tx_hex: str) -> SimTx:
+    """Reads the transaction out of a completed set: whoever holds it can broadcast it without a wallet."""
+    return _tx_of(unseal(TX_SET_MAGIC, tx_hex, SetMessage))
+
+
 def _read_exports(wallet: OpenWallet, infos: Sequence[str]) -> list[ExportMessage]:
     method = "import_multisig_info"
     if not infos:

@@ -267,7 +267,12 @@ async def test_rulings_pay_while_the_loser_is_away_and_the_arbiter_is_paid_with_
     async with player.without(Role.VENDOR):
         await player.pay(buyers, AMOUNT)
         await player.ready(buyers)
-        await player.say(buyers, *_ruling(player, by=BUYER, verdict=Verdict.REFUND))
+        async with player.without(Role.BUYER):
+            await player.say(buyers, *_ruling(player, by=BUYER, verdict=Verdict.REFUND))
+            await player.stage.mine(OLD)  # the winner stays away: the decision stands, and waits for nobody else
+            waiting = await player.state(buyers)
+            assert [each.who for each in awaited(waiting)] == [Role.BUYER]
+            assert _payouts_of(waiting) == []
         buyer_won = await player.ended(buyers)
     await player.pay(split, AMOUNT)
     await player.ready(split)
