@@ -53,9 +53,8 @@ async def test_a_late_signature_that_the_buyer_sends_itself_ends_the_escrow_what
     async with world.running() as node:
         escrow_id = await _signed_during_a_dispute(world, node)
         late = transaction_of(await _late_transaction(node, escrow_id))
-        world.wallets[Role.ARBITER][0].faults.plan(
-            "*", Fault.LOST_BEFORE, times=1_000
-        )  # so that the ruling comes second
+        # So that the ruling comes second.
+        world.wallets[Role.ARBITER][0].faults.plan("*", Fault.LOST_BEFORE, times=1_000)
         await _rule_for_the_buyer(node, escrow_id)
         assert world.chain.relay(late)
         state = await _mined_until(world, node, escrow_id, "completed")
