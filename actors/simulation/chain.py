@@ -1,7 +1,9 @@
 """A chain in memory: blocks, a pool, reorganisations, and the book of nonces that catches a double signature."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -33,6 +35,14 @@ class SimTx(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[SimOutput, ...]
     fee: Atomic = Atomic(0)
     unlock_time: int = 0
+
+
+class Paid(msgspec.Struct, frozen=True, kw_only=True):
+    """One output in the chain, with its transaction and the height of its block."""
+
+    height: int
+    tx: SimTx
+    output: SimOutput
 
 
 class SimBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +81,11 @@ class SimChain:
         self._signed: dict[str, str] = {}
         self._places: dict[TxHash, int] = {}
         self._spent: dict[OneTimeKey, TxHash] = {}
+        self._spent_images: set[KeyImage] = set()
         self._made: dict[OneTimeKey, int] = {}
+        self._paid: dict[Address, list[Paid]] = {}
+        """By address, in the chain's order. Hundreds of addresses are watched by several nodes at once: read from the
+        blocks, each look took longer with every escrow and every block."""
         self.mine(height)
 
     @property
@@ -139,6 +153,11 @@ class SimChain:
         """Returns the blocks from a height on."""
         return self._blocks[max(height, 0) :]
 
+    def paid_to(self, address: Address, *, since: int = 0) -> Sequence[Paid]:
+        """Returns what the blocks from a height on paid to an address, in their order."""
+        paid = self._paid.get(address, [])
+        return paid[bisect_left(paid, since, key=attrgetter("height")) :]
+
     def block_at(self, height: int) -> SimBlock | None:
         """Returns the block at a height, None beyond the top."""
         return self._blocks[height] if 0 <= height < self.height else None
@@ -166,11 +185,12 @@ class SimChain:
         waiting = any(one_time_key in tx.inputs for tx in self.pool.values())
         return KeyImageStatus.IN_POOL if waiting else KeyImageStatus.UNSPENT
 
-    def spent_images(self) -> Mapping[KeyImage, KeyImageStatus]:
-        """Returns the key images of all spent outputs, waiting or mined."""
-        waiting = (key for tx in self.pool.values() for key in tx.inputs)
-        images = {key_image_of(key): KeyImageStatus.IN_POOL for key in waiting}
-        return images | {key_image_of(key): KeyImageStatus.IN_CHAIN for key in self._spent}
+    def image_status(self, image: KeyImage) -> KeyImageStatus:
+        """Says whether the output of a key image is spent."""
+        if image in self._spent_images:
+            return KeyImageStatus.IN_CHAIN
+        waiting = any(key_image_of(key) == image for tx in self.pool.values() for key in tx.inputs)
+        return KeyImageStatus.IN_POOL if waiting else KeyImageStatus.UNSPENT
 
     def passed(self, unlock_time: int) -> bool:
         """Says whether a transaction's own lock is over: a height below 500,000,000, else seconds since the epoch."""
@@ -196,17 +216,25 @@ class SimChain:
             self._place(tx)
 
     def _place(self, tx: SimTx) -> None:
+        height = self.height - 1
         del self.pool[tx.hash]
-        self._places[tx.hash] = self.height - 1
-        self._spent.update(dict.fromkeys(tx.inputs, tx.hash))
-        self._made.update({output.one_time_key: self.height - 1 for output in tx.outputs})
+        self._places[tx.hash] = height
+        for key in tx.inputs:
+            self._spent[key] = tx.hash
+            self._spent_images.add(key_image_of(key))
+        for output in tx.outputs:
+            self._made[output.one_time_key] = height
+            self._paid.setdefault(output.address, []).append(Paid(height=height, tx=tx, output=output))
 
     def _forget(self, tx: SimTx) -> None:
+        """Undoes `_place` of the newest transaction that is placed: what it paid is last in each list."""
         del self._places[tx.hash]
         for key in tx.inputs:
             del self._spent[key]
+            self._spent_images.remove(key_image_of(key))
         for output in tx.outputs:
             del self._made[output.one_time_key]
+            self._paid[output.address].pop()
 
     def _may_be_mined(self, tx: SimTx) -> bool:
         if tx.hash in self.unrelayed:

@@ -58,8 +58,7 @@ class SimDaemon:
 
     async def key_images(self, images: Sequence[KeyImage]) -> tuple[KeyImageStatus, ...]:
         await self._up("key_images")
-        spent = self._chain.spent_images()
-        return tuple(spent.get(image, KeyImageStatus.UNSPENT) for image in images)
+        return tuple(self._chain.image_status(image) for image in images)
 
     async def fee_per_byte(self) -> Atomic:
         await self._up("fee_per_byte")
@@ -101,8 +100,10 @@ class SimWatch:
         )
 
     def _outputs(self, target: WatchTarget) -> tuple[SeenOutput, ...]:
-        mined = [(tx, block.height) for block in self._chain.blocks_from(target.since_height) for tx in block.txs]
-        waiting = [(tx, None) for tx in self._chain.pool.values() if tx.hash not in self._chain.unrelayed]
+        chain, address = self._chain, target.address
+        mined = [(each.tx, each.output, each.height) for each in chain.paid_to(address, since=target.since_height)]
+        seen = [tx for tx in chain.pool.values() if tx.hash not in chain.unrelayed]
+        waiting = [(tx, output, None) for tx in seen for output in tx.outputs if output.address == address]
         return tuple(
             SeenOutput(
                 one_time_key=output.one_time_key,
@@ -111,9 +112,7 @@ class SimWatch:
                 height=height,
                 unlocked=self._unlocked(tx, height),
             )
-            for tx, height in (*mined, *waiting)
-            for output in tx.outputs
-            if output.address == target.address
+            for tx, output, height in (*mined, *waiting)
         )
 
     def _spend(self, key: OneTimeKey) -> SeenSpend | None:

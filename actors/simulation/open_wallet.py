@@ -1,11 +1,9 @@
 """One wallet while it is open in a simulated process: what it knows, what is on disk, and how it reads the chain."""
 
-from collections.abc import Iterator
-
 from msgspec.structs import replace
 
 from actors.ports import KeyImageStatus, WalletOutput, WalletRefused
-from actors.simulation.chain import UNLOCK_AFTER, SimBlock, SimChain, digest
+from actors.simulation.chain import UNLOCK_AFTER, Paid, SimChain, digest
 from actors.simulation.files import CacheFile, KeysFile, KnownOutput, SimFolder, Stage
 from actors.simulation.identity import Identity, identity_of
 from actors.wallet_faults import fault_of
@@ -130,23 +128,20 @@ class OpenWallet:
         start = max(self.height if self._tip_hash else 1, self.keys.restore_height)
         if self._reorg_noticed:
             start = self.keys.restore_height
-        for block in self._chain.blocks_from(start):
-            for output in self._ours(block):
-                self.outputs.setdefault(output.one_time_key, output)
+        for paid in self._chain.paid_to(self.identity.address, since=start):
+            self.outputs.setdefault(paid.output.one_time_key, self._known(paid))
 
-    def _ours(self, block: SimBlock) -> Iterator[KnownOutput]:
-        address = self.identity.address
-        for tx in block.txs:
-            for output in tx.outputs:
-                if output.address == address:
-                    yield KnownOutput(
-                        one_time_key=output.one_time_key,
-                        tx_hash=tx.hash,
-                        amount=output.amount,
-                        height=block.height,
-                        block_hash=block.hash,
-                        unlock_time=tx.unlock_time,
-                    )
+    def _known(self, paid: Paid) -> KnownOutput:
+        block = self._chain.block_at(paid.height)
+        assert block is not None
+        return KnownOutput(
+            one_time_key=paid.output.one_time_key,
+            tx_hash=paid.tx.hash,
+            amount=paid.output.amount,
+            height=paid.height,
+            block_hash=block.hash,
+            unlock_time=paid.tx.unlock_time,
+        )
 
     def _settle_spent(self) -> None:
         for key, output in self.outputs.items():

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,11 @@ ANSWER_S, ANSWER_MAX_S = 1.5, 30.0
 each time, as nodes on a busy machine may need it."""
 LIMIT_S = 300.0
 BLOCKS = 5
+STILL_S = 20.0
+"""When nobody has got on for so long, blocks come half as often, and so forth: a machine that is slow enough would
+otherwise read blocks and do nothing else."""
+LIFE_S = 900.0
+"""How long one life may take: 5 s on a free machine, 40 s on one with six times as much to do as it can."""
 Body: TypeAlias = Mapping[str, Any] | None
 
 
@@ -112,6 +118,10 @@ class People:
     nodes: Nodes
     session: aiohttp.ClientSession
     draw: random.Random = field(default_factory=lambda: random.Random(1))
+    under_way: dict[str, str] = field(default_factory=dict)
+    """The state in which each life was last seen that is not over."""
+    got_on_at: float = field(default_factory=time.monotonic)
+    """When one of them was last seen in another state."""
 
     async def answered_by(self, name: str) -> None:
         """Waits until a node answers."""
@@ -160,15 +170,37 @@ class People:
             return answer.status, msgspec.json.decode(await answer.read())
 
     async def live(self, order: str) -> str:
-        """Plays an escrow from its creation to its release and returns its id."""
+        """Plays an escrow from its creation to its release and returns its id; none may take longer than `LIFE_S`."""
         escrow_id = await self.create(order)
+        try:
+            async with asyncio.timeout(LIFE_S):
+                await self._play(escrow_id)
+        except TimeoutError:
+            raise AssertionError(f"{escrow_id} was {self.under_way} after {LIFE_S} s") from None
+        return escrow_id
+
+    async def mine(self) -> None:
+        """Mines some blocks a second: a wallet whose calls take their time catches up in between."""
+        while True:
+            await asyncio.sleep(1 + (time.monotonic() - self.got_on_at) / STILL_S)
+            self.nodes.world.chain.mine(BLOCKS)
+
+    async def create(self, order: str) -> str:
+        """Creates an escrow."""
+        body = {"order_id": order, "buyer_id": BUYER, "vendor_id": VENDOR, "amount": AMOUNT}
+        status, answer = await self.ask("POST", "/api/escrows", body, key=f"create-{order}")
+        assert status == 201, answer
+        return str(answer["escrow_id"])
+
+    async def _play(self, escrow_id: str) -> None:
         path, world, paid = f"/api/escrows/{escrow_id}", self.nodes.world, False
         await self._set_addresses(path)
         while True:
             _, facts = await self.ask("GET", path)
             state = facts["state"]
+            self._saw(escrow_id, state)
             if state == "completed":
-                return escrow_id
+                return
             if state == "awaiting_funding" and not paid and _reminded(facts):
                 world.chain.pay(facts["payin_address"], AMOUNT)
                 paid = True
@@ -179,18 +211,11 @@ class People:
                 await self.ask("POST", f"{path}/confirm-delivery", key=f"confirm-{facts['version']}")
             await asyncio.sleep(0.05)
 
-    async def mine(self) -> None:
-        """Mines some blocks a second: a wallet whose calls take their time catches up in between."""
-        while True:
-            await asyncio.sleep(1)
-            self.nodes.world.chain.mine(BLOCKS)
-
-    async def create(self, order: str) -> str:
-        """Creates an escrow."""
-        body = {"order_id": order, "buyer_id": BUYER, "vendor_id": VENDOR, "amount": AMOUNT}
-        status, answer = await self.ask("POST", "/api/escrows", body, key=f"create-{order}")
-        assert status == 201, answer
-        return str(answer["escrow_id"])
+    def _saw(self, escrow_id: str, state: str) -> None:
+        if self.under_way.get(escrow_id) != state:
+            self.under_way[escrow_id], self.got_on_at = state, time.monotonic()
+        if state == "completed":
+            del self.under_way[escrow_id]
 
     async def _set_addresses(self, path: str) -> None:
         for role, user in USERS.items():

@@ -85,8 +85,7 @@ class WireWorld:
 
     def paid_to(self, address: Address) -> int:
         """What the chain holds at an address."""
-        mined = [tx for block in self.chain.blocks_from(0) for tx in block.txs]
-        return sum(output.amount for tx in mined for output in tx.outputs if output.address == address)
+        return sum(each.output.amount for each in self.chain.paid_to(address))
 
     async def _wallet(self, request: web.Request) -> web.Response:
         asked = await request.json()
