@@ -85,6 +85,14 @@ class AddClaim(Command, frozen=True, kw_only=True):
     claim: Sealed
 
 
+class AddMessage(Command, frozen=True, kw_only=True):
+    """Says something in a case, perhaps in answer to an earlier message."""
+
+    by: UserId
+    message: Sealed
+    reply_to: int | None = None
+
+
 class ReviewDispute(Command, frozen=True, kw_only=True):
     """Takes a case up."""
 
@@ -289,7 +297,7 @@ class ShredKey(Command, frozen=True, kw_only=True):
 
 AnyCommand = (
     CreateEscrow | SetPayoutAddress | ConsentAddress | CancelEscrow | Ship | ConfirmDelivery | GrantRefund
-    | OpenDispute | AddClaim | ReviewDispute | ResolveDispute
+    | OpenDispute | AddClaim | AddMessage | ReviewDispute | ResolveDispute
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
     | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
     | GiveExport | TellKeyImages | GiveProposal | GiveSignature | ReportBroadcast | AbandonEpoch

@@ -228,6 +228,17 @@ class DisputeClaimAdded(Event, frozen=True, kw_only=True):
     claim: Sealed
 
 
+class DisputeMessageAdded(Event, frozen=True, kw_only=True):
+    """One of the three said something in the case."""
+
+    number: int
+    """Counted from 1 within the case."""
+    by: Role
+    message: Sealed
+    reply_to: int | None = None
+    """Number of the message it answers."""
+
+
 class DisputeReviewed(Event, frozen=True, kw_only=True):
     """The arbiter took the case up."""
 
@@ -326,7 +337,8 @@ AnyEvent = (
     | DepositSeen | DepositConfirmed | DepositUnlocked | DepositLost | DepositReturned | Funded | FundingLost
     | SpendSeen | SpendConfirmed | SpendFinal | SpendLost
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn
-    | DisputeOpened | DisputeClaimAdded | DisputeReviewed | DisputeDecided | DisputeResolved | DisputeClosed
+    | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeDecided | DisputeResolved
+    | DisputeClosed
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid

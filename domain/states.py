@@ -63,6 +63,16 @@ class CaseStatus(StrEnum):
     CLOSED = "closed"
 
 
+class CaseMessage(Record, frozen=True, kw_only=True):
+    """What one of the three said in a case; None where its text can be read no more."""
+
+    number: int
+    by: Role
+    at: Micros
+    text: Sealed | None
+    reply_to: int | None
+
+
 class Case(Record, frozen=True, kw_only=True):
     """One dispute."""
 
@@ -70,7 +80,9 @@ class Case(Record, frozen=True, kw_only=True):
     opened_by: Role
     opened_at: Micros
     touched_at: Micros
+    """The last act of any of the three in it."""
     claims: dict[Role, Sealed]
+    messages: tuple[CaseMessage, ...] = ()
     status: CaseStatus = CaseStatus.OPEN
     verdict: Verdict | None = None
     buyer_share_bp: int | None = None

@@ -15,6 +15,7 @@ from projections.rows import (
     DisputeRow,
     EscrowRow,
     MarkRow,
+    MessageRow,
     RecoveryRow,
     Row,
     StoppedRow,
@@ -102,6 +103,22 @@ def disputes(standing: Standing) -> Sequence[DisputeRow]:
         arbiter_fee_tx_hash=fee_tx_hash(state),
     )
     return (row,)
+
+
+def messages(standing: Standing) -> Sequence[MessageRow]:
+    """Makes a row for each message of an escrow's case, in order."""
+    case = standing.state.core.case if standing.state is not None else None
+    return tuple(
+        MessageRow(
+            escrow_id=standing.escrow_id,
+            number=each.number,
+            by=each.by,
+            at=each.at,
+            message=each.text,
+            reply_to=each.reply_to,
+        )
+        for each in (case.messages if case else ())
+    )
 
 
 def recovery(standing: Standing) -> Sequence[RecoveryRow]:
@@ -205,6 +222,7 @@ MODELS: Mapping[str, Model] = {
     for model in (
         Model(name="escrows", row=EscrowRow, rows=escrows),
         Model(name="disputes", row=DisputeRow, rows=disputes),
+        Model(name="messages", row=MessageRow, rows=messages),
         Model(name="recovery", row=RecoveryRow, rows=recovery),
         Model(name="wallets", row=WalletRow, rows=wallets),
         Model(name="turns", row=TurnRow, rows=open_turns),

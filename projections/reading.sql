@@ -85,6 +85,14 @@ where generation = (select live from read_models where model = 'disputes') and a
 order by opened_at desc, case_id desc
 limit $4;
 
+-- name: messages
+-- The messages of one escrow's case whose number lies above one, in order.
+select escrow_id, number, by, at, message, reply_to
+from model_messages
+where generation = (select live from read_models where model = 'messages') and partition = $1 and escrow_id = $2 and number > $3
+order by number
+limit $4;
+
 -- name: recovery
 -- Escrows that people must look at, oldest activity first.
 select escrow_id, order_id, state, amount, reasons, case_id, active_at

@@ -60,6 +60,16 @@ class DisputeRow(Row, frozen=True, kw_only=True):
     arbiter_fee_tx_hash: TxHash | None
 
 
+class MessageRow(Row, frozen=True, kw_only=True):
+    """One message of a case; sealed, None once its key is shredded."""
+
+    number: int
+    by: Role
+    at: Micros
+    message: Sealed | None
+    reply_to: int | None
+
+
 class RecoveryRow(Row, frozen=True, kw_only=True):
     """One escrow that people must look at."""
 

@@ -17,6 +17,8 @@ class SealedKind(StrEnum):
     TX_SET = "tx_set"
     SIGNED_TX = "signed_tx"
     CLAIM = "claim"
+    MESSAGE = "message"
+    """Of the conversation in a case."""
     DECISION_REASON = "decision_reason"
     ADMIN_NOTES = "admin_notes"
 

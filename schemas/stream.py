@@ -54,6 +54,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "agreement_withdrawn": ("number",),
     "dispute_opened": ("case_id", "by"),
     "dispute_claim_added": ("by",),
+    "dispute_message_added": ("number", "by", "reply_to"),
     "dispute_reviewed": (),
     "dispute_decided": ("verdict", "buyer_share_bp", "fee_atomic"),
     "dispute_resolved": _TX,

@@ -44,6 +44,7 @@ KEPT_INSIDE = {
     # Sealed texts: the case shows them, opened, to those who may read them.
     "dispute_opened": {"claim"},
     "dispute_claim_added": {"claim"},
+    "dispute_message_added": {"message"},
     "dispute_decided": {"reason"},
     # Which administrator acted, and why.
     "recovery_action_taken": {"by", "notes"},
