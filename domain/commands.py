@@ -8,7 +8,7 @@ import msgspec
 
 from domain.chain import ChainView
 from domain.difference import Difference
-from domain.events import FeeBand, Verdict
+from domain.events import FeeBand, Signed, Verdict
 from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, UserId, WalletId
 from domain.money import Atomic
 from domain.roles import Role
@@ -85,6 +85,14 @@ class AddClaim(Command, frozen=True, kw_only=True):
     claim: Sealed
 
 
+class AddMessage(Command, frozen=True, kw_only=True):
+    """Says something in a case, perhaps in answer to an earlier message."""
+
+    by: UserId
+    message: Sealed
+    reply_to: int | None = None
+
+
 class ReviewDispute(Command, frozen=True, kw_only=True):
     """Takes a case up."""
 
@@ -98,6 +106,9 @@ class ResolveDispute(Command, frozen=True, kw_only=True):
     verdict: Verdict
     buyer_share_bp: int | None
     reason: Sealed
+    reason_salt: Sealed | None = None
+    signed: Signed | None = None
+    """Checked where keys are known."""
 
 
 class ProposeAgreement(Command, frozen=True, kw_only=True):
@@ -298,7 +309,7 @@ class ShredKey(Command, frozen=True, kw_only=True):
 
 AnyCommand = (
     CreateEscrow | SetPayoutAddress | ConsentAddress | CancelEscrow | Ship | ConfirmDelivery | GrantRefund
-    | OpenDispute | AddClaim | ReviewDispute | ResolveDispute
+    | OpenDispute | AddClaim | AddMessage | ReviewDispute | ResolveDispute
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
     | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
     | GiveExport | TellKeyImages | GiveProposal | SetFeeBand | GiveSignature | ReportBroadcast | AbandonEpoch

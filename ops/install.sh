@@ -24,7 +24,7 @@ main() {
     python=$(find_python)
     missing=$(missing_debs)
     [ -z "$missing" ] || install_debs "$missing"
-    [ "$want_monero:$lock" != yes:requirements-dev.lock ] || bring_haproxy
+    [ "$want_monero:$lock" != yes:requirements-dev.lock ] || bring_for_tests
     [ "$want_packages" = yes ] || return 0
     if venv_is_sound && [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ]; then
         return 0
@@ -109,17 +109,21 @@ apt_install() {
 }
 apt_get='DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends'
 
-# One test runs several nodes behind HAProxy; where there is none and apt brings none, that test alone is skipped.
-bring_haproxy() {
-    if have haproxy || [ -x /usr/sbin/haproxy ] || ! have apt-get; then return 0; fi
-    debs=haproxy
+# Two folders of tests run programs of the distribution: HAProxy before several nodes, chromium through the pages. Where one
+# is missing and apt brings none, the tests that need it are skipped.
+bring_for_tests() {
+    debs=''
+    have haproxy || [ -x /usr/sbin/haproxy ] || debs=haproxy
+    have chromium || debs="$debs chromium"
+    debs=${debs# }
+    if [ -z "$debs" ] || ! have apt-get; then return 0; fi
     apt_get="$apt_get -o Acquire::Retries=0 -o Acquire::http::Timeout=15"
     if [ "$(id -u)" = 0 ]; then
-        apt_install env || say "apt brings no haproxy: the test that needs it is skipped."
+        apt_install env || say "apt brings not all of $debs: the tests that need them are skipped."
     elif have sudo && sudo -n true >/dev/null 2>&1; then
-        apt_install sudo -n env || say "apt brings no haproxy: the test that needs it is skipped."
+        apt_install sudo -n env || say "apt brings not all of $debs: the tests that need them are skipped."
     else
-        say "The test of several nodes behind HAProxy is skipped until this was run:" "    $(command_for_root)"
+        say "The tests that need $debs are skipped until this was run:" "    $(command_for_root)"
     fi
 }
 

@@ -8,7 +8,17 @@ import msgspec
 
 from domain.ids import CaseId, EscrowId, Micros, UserId
 from domain.roles import Role, SeatKind
-from projections.rows import DeadlineRow, DisputeRow, EscrowRow, RecoveryRow, Row, StoppedRow, TurnRow, WalletRow
+from projections.rows import (
+    DeadlineRow,
+    DisputeRow,
+    EscrowRow,
+    MessageRow,
+    RecoveryRow,
+    Row,
+    StoppedRow,
+    TurnRow,
+    WalletRow,
+)
 
 RETIRED = (1 << 63) - 1
 """Where the checkpoints of a generation are once another was swapped in for it: no batch begins there."""
@@ -46,7 +56,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """What one batch does to one generation: all rows of these escrows are replaced, and counts are added to."""
+    """What one batch does to one generation: all rows of these escrows go, these rows come, and counts are added to."""
 
     generation: Generation
     escrows: tuple[EscrowId, ...] = ()
@@ -178,6 +188,9 @@ class ModelReader(Protocol):
 
     async def cases_of(self, arbiter: UserId, *, after: Place | None, limit: int) -> Sequence[DisputeRow]:
         """Lists an arbiter's cases that are neither resolved nor closed, newest first."""
+
+    async def messages(self, escrow_id: EscrowId, *, after: int, limit: int) -> Sequence[MessageRow]:
+        """Lists the messages of an escrow's case whose number lies above one, in order."""
 
     async def recovery(self, *, after: Place | None, limit: int) -> Sequence[RecoveryRow]:
         """Lists escrows that people must look at, oldest activity first."""

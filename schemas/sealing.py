@@ -17,7 +17,11 @@ class SealedKind(StrEnum):
     TX_SET = "tx_set"
     SIGNED_TX = "signed_tx"
     CLAIM = "claim"
+    MESSAGE = "message"
+    """Of the conversation in a case."""
     DECISION_REASON = "decision_reason"
+    REASON_SALT = "reason_salt"
+    """Of the digest that a signed decision names its reason by."""
     ADMIN_NOTES = "admin_notes"
 
 

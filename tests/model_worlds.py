@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from domain import commands as c
 from domain.events import AnyEvent
-from domain.ids import EscrowId
+from domain.ids import EscrowId, Sealed
 from eventstore.api import Append, Appended, EventLog, NewEvent, Recorded
 from projections.api import Batch, Generation, ModelTables
 from projections.feeder import Change, Feeder, write_of
@@ -12,6 +13,9 @@ from projections.folds import Standing, advance
 from projections.models import MODELS
 from schemas.codec import encode
 from tests.given import (
+    ARBITER,
+    BUYER,
+    VENDOR,
     Life,
     awaiting_funding,
     completed,
@@ -21,6 +25,15 @@ from tests.given import (
     funded,
     releasing,
 )
+
+
+def talked() -> Life:
+    """A disputed escrow whose three have said something in the case, one in answer to another."""
+    life = disputed()
+    for by, reply_to in ((BUYER, None), (ARBITER, 1), (VENDOR, 2)):
+        life.when(c.AddMessage(at=life.later(60).now, by=by, message=Sealed(f"by {by}"), reply_to=reply_to))
+    return life
+
 
 LIVES: Mapping[str, Life] = {
     "created": created(),

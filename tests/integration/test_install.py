@@ -50,6 +50,7 @@ class Machine:
         self.program("monerod", "")
         self.program("monero-wallet-rpc", "")
         self.program("haproxy", "")
+        self.program("chromium", "")
 
     def has_apt(self, *, lists: bool) -> None:
         """An apt whose install brings Monero's programs, at once or only after an update."""
@@ -151,9 +152,10 @@ def test_the_checks_need_no_monero(machine: Machine):
     assert machine.install("--system", "--no-monero").returncode == 0
 
 
-def test_without_haproxy_the_tests_are_installed_all_the_same(machine: Machine):
+@pytest.mark.parametrize("program", ["haproxy", "chromium"])
+def test_without_a_program_of_some_tests_the_tests_are_installed_all_the_same(machine: Machine, program: str):
     machine.has_monero()
-    (machine.path / "haproxy").unlink()
+    (machine.path / program).unlink()
     machine.program("id", "echo 0")
     machine.program("apt-get", "exit 100")
     assert machine.install("--dev", "--system").returncode == 0

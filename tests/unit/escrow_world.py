@@ -106,7 +106,11 @@ class World:
                 lambda: c.ConfirmDelivery(at=at, by=by),
                 lambda: c.GrantRefund(at=at, by=by),
                 lambda: c.OpenDispute(at=at, by=by, case_id=CaseId("case"), claim=Sealed("claim")),
-                lambda: c.AddClaim(at=at, by=by, claim=Sealed("other")),
+                lambda: (
+                    c.AddClaim(at=at, by=by, claim=Sealed("other"))
+                    if n % 2
+                    else c.AddMessage(at=at, by=by, message=Sealed("said"), reply_to=n // 2 or None)
+                ),
                 lambda: c.ReviewDispute(at=at, by=by),
                 lambda: c.ResolveDispute(
                     at=at,

@@ -114,6 +114,10 @@ PEOPLE: dict[str, tuple[Callable[[Micros], c.AnyCommand], dict[str, str]]] = {
         lambda at: c.OpenDispute(at=at, by=VENDOR, case_id=CaseId("case-2"), claim=Sealed("claim")),
         _table(f"funded delivering {_PAYING}", case_exists="disputed"),
     ),
+    "add_message": (
+        lambda at: c.AddMessage(at=at, by=VENDOR, message=Sealed("said")),
+        {state: "ok" if state == "disputed" else "no_case" for state in STATES},
+    ),
     "add_claim": (
         lambda at: c.AddClaim(at=at, by=VENDOR, claim=Sealed("claim")),
         {state: "ok" if state == "disputed" else "no_case" for state in STATES},

@@ -44,7 +44,8 @@ KEPT_INSIDE = {
     # Sealed texts: the case shows them, opened, to those who may read them.
     "dispute_opened": {"claim"},
     "dispute_claim_added": {"claim"},
-    "dispute_decided": {"reason"},
+    "dispute_message_added": {"message"},
+    "dispute_decided": {"reason", "reason_salt"},
     # Which administrator acted, and why.
     "recovery_action_taken": {"by", "notes"},
     "key_shredded": {"by"},
