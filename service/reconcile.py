@@ -5,9 +5,10 @@ a watch of its own, so that memory grows with neither the log nor the chain.
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
+from typing import TypeVar
 
 import msgspec
 
@@ -26,6 +27,7 @@ from schemas.sealing import SealedKind
 PAGE = 1_000
 ADDRESS_AGREED = "address_agreed"
 """The event from which on an escrow has an address."""
+_T = TypeVar("_T")
 _KEY_IMAGE = re.compile("[0-9a-f]{64}").fullmatch
 
 
@@ -78,9 +80,9 @@ class ReconcileLimits(msgspec.Struct, frozen=True, kw_only=True):
     settle_s: float = 10.0
     """How long a difference must stand: a running service takes in what is new within seconds."""
     looks: int = 3
-    """How often one look is tried; a scan goes on where it was when the daemon did not answer."""
+    """How often one look, or question to the daemon, is tried; a scan goes on where it was when no answer came."""
     retry_s: float = 5.0
-    """How long after a look that failed."""
+    """How long after one that failed."""
 
 
 class Reconciler:
@@ -160,17 +162,18 @@ class Reconciler:
                 yield Compared(escrow_id=escrow_id, unchecked=target)
             else:
                 targets[escrow_id] = target
-        views = await self._views(watch, list(targets.values()))
+        views = await self._answered(lambda: watch.look(list(targets.values())))
         for escrow_id, target in targets.items():
             yield await self._compared(escrow_id, views.get(escrow_id), since=target.since_height)
 
-    async def _views(self, watch: Watch, targets: Sequence[WatchTarget]) -> Mapping[EscrowId, ChainView]:
+    async def _answered(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Asks again where no answer came: a run asks thousands of times, and one time-out must not end it."""
         for _ in range(self._limits.looks - 1):
             try:
-                return await watch.look(targets)
+                return await ask()
             except DaemonDown:
                 await self._clock.sleep(self._limits.retry_s)
-        return await watch.look(targets)
+        return await ask()
 
     async def _target(self, escrow_id: EscrowId) -> WatchTarget | Unchecked:
         found = await self._money(escrow_id)
@@ -199,7 +202,7 @@ class Reconciler:
         if isinstance(found, Unchecked):
             return Compared(escrow_id=escrow_id, unchecked=found)
         state, money = found
-        evidence = await self._evidence(money, view, since=since)
+        evidence = await self._answered(lambda: self._evidence(money, view, since=since))
         return Compared(
             escrow_id=escrow_id,
             version=state.core.version,

@@ -80,8 +80,7 @@ async def compared_apart(job: ReconcileJob) -> AsyncGenerator[Compared, None]:
     assert process.stdin is not None and process.stdout is not None
     try:
         process.stdin.write(msgspec.json.encode(job) + b"\n")
-        while line := await process.stdout.readline():
-            said = msgspec.json.decode(line, type=_Said)
+        while said := await _next_said(process.stdout):
             if said.ended is not None:
                 if said.ended:
                     raise ReconcileBroken(said.ended)
@@ -131,6 +130,14 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     compared: Compared | None = None
     ended: str | None = None
     """Said last: by what it was broken off, nothing if by nothing."""
+
+
+async def _next_said(stdout: asyncio.StreamReader) -> _Said | None:
+    try:
+        line = await stdout.readline()
+        return msgspec.json.decode(line, type=_Said) if line else None
+    except (msgspec.MsgspecError, ValueError):  # ended in the middle of a line, or one longer than is read
+        raise ReconcileBroken("what the process said cannot be read") from None
 
 
 # -- in the other process ------------------------------------------------------------------------------------

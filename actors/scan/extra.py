@@ -115,6 +115,8 @@ class _Reader:
             if group == 0 and shift:  # a longer spelling of the same number, which the wallet refuses
                 raise _StopReading
             value |= (group & 0x7F) << shift
+            if value >> VARINT_BITS_MAX:  # more than fits the wallet's number
+                break
             if group < 0x80:
                 return value
             shift += 7

@@ -233,10 +233,11 @@ class ScannerWatch:
             raise _ChainMoved
         return [self._pool.get(tx_hash) or read[tx_hash] for tx_hash in block.tx_hashes]
 
-    def _untried(self, transaction: Transaction, due: Sequence[Watched]) -> list[Watched]:
+    def _untried(self, transaction: Transaction, due: Sequence[Watched]) -> Sequence[Watched]:
         """Returns those for whom the transaction was not scanned while it was in the pool."""
-        pooled = transaction.tx_hash in self._pool
-        return [watched for watched in due if not (pooled and watched.pool_read)]
+        if transaction.tx_hash not in self._pool:
+            return due
+        return [watched for watched in due if not watched.pool_read]
 
     def _note_spends(self, transaction: Transaction, *, height: int) -> None:
         for image in transaction.key_images:
@@ -282,12 +283,11 @@ class ScannerWatch:
                 self._reports.add(ReportKind.UNREADABLE, each.tx_hash)
         return [each if isinstance(each, Transaction) else Transaction(tx_hash=each.tx_hash) for each in read]
 
-    async def _scan(self, jobs: Sequence[tuple[Transaction, Sequence[Watched]]]) -> "_Hits":
+    async def _scan(self, jobs: "_Jobs") -> "_Hits":
         """Tries transactions with keys, in a thread; nothing changes here but the reports."""
-        work = [(transaction, watched) for transaction, due in jobs for watched in due]
-        if not work:
+        if not any(due for _, due in jobs):
             return {}
-        found = await asyncio.to_thread(_scan_all, work)
+        found = await asyncio.to_thread(_scan_all, jobs)
         hits: _Hits = {}
         for transaction, watched, opened in found:
             if any(isinstance(output, FalseAmount) for output in opened):
@@ -312,6 +312,7 @@ class _ChainMoved(Exception):
 
 
 _Opened = tuple[Found | FalseAmount, ...]
+_Jobs = Sequence[tuple[Transaction, Sequence[Watched]]]
 _Hits = dict[tuple[TxHash, EscrowId], tuple[Sighting, ...]]
 
 
@@ -319,8 +320,10 @@ def _read_all(answers: Sequence[ChainTx]) -> list[Transaction | Unreadable]:
     return [read_transaction(answer.tx_hash, answer.body) for answer in answers]
 
 
-def _scan_all(work: Sequence[tuple[Transaction, Watched]]) -> list[tuple[Transaction, Watched, _Opened]]:
-    opened = ((transaction, watched, scan(transaction, watched.key)) for transaction, watched in work)
+def _scan_all(jobs: "_Jobs") -> list[tuple[Transaction, Watched, _Opened]]:
+    # One pair after another: a full pool and thousands of new targets are more pairs than memory holds.
+    pairs = ((transaction, watched) for transaction, due in jobs for watched in due)
+    opened = ((transaction, watched, scan(transaction, watched.key)) for transaction, watched in pairs)
     return [hit for hit in opened if hit[2]]
 
 

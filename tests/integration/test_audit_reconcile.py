@@ -17,7 +17,7 @@ from eventstore.opening import open_store
 from service.commands.reconcile import daemon_url, reconcile
 from service.embedded import WORLD_FILE, JoinedWorld
 from service.reconcile import ReconcileLimits
-from service.reconcile_apart import ReconcileBroken, ReconcileJob, compared_apart, job_of
+from service.reconcile_apart import LINE_BYTES_MAX, ReconcileBroken, ReconcileJob, compared_apart, job_of
 from service.settings import Settings
 from tests.chaos.wire import WireWorld
 from tests.given import AMOUNT
@@ -178,3 +178,17 @@ async def test_a_process_apart_ends_when_the_service_is_gone(audited: Audited) -
     process.stdin.close()
     async with asyncio.timeout(PATIENCE_S):
         assert await process.wait() == 1
+
+
+@pytest.mark.parametrize("said", [b'{"compared":{"escrow_id":"esc', b"x" * (LINE_BYTES_MAX + 1)], ids=["cut", "long"])
+async def test_a_process_apart_whose_words_cannot_be_read_broke_the_comparison_off(
+    said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "said").write_bytes(said)
+    instead = tmp_path / "nice"
+    instead.write_text(f"#!/bin/sh\nread job\nexec /bin/cat {tmp_path}/said\n")
+    instead.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    job = ReconcileJob(dsn="", daemon_url="", network="regtest", encryption_key="")
+    with pytest.raises(ReconcileBroken):
+        _ = [each async for each in compared_apart(job)]

@@ -13,7 +13,7 @@ from eventstore.opening import memory_store
 from service.reconcile import Unchecked
 from tests.given import AMOUNT
 from tests.reconcile_world import Pausing, ReconcileWorld, Written
-from tests.scan_world import image_of
+from tests.scan_world import MemoryChain, image_of
 
 
 @pytest.fixture
@@ -179,3 +179,20 @@ async def test_a_daemon_that_comes_back_is_asked_again_and_one_that_stays_away_e
     world.chain.synchronized = False
     with pytest.raises(DaemonDown):
         await world.compared()
+
+
+class TimingOut(MemoryChain):
+    """Lets the first question for key images time out."""
+
+    async def key_images(self, images):
+        if "key_images" not in self.asked:
+            self.asked.append("key_images")
+            raise DaemonDown("time-out")
+        return await super().key_images(images)
+
+
+async def test_a_question_that_timed_out_is_asked_again_and_ends_no_comparison(world):
+    chain = world.chain = TimingOut(blocks=5)
+    written, clock = await world.paid_out("done"), Pausing()
+    assert await codes(world, written, clock=clock) == []
+    assert (chain.asked.count("key_images"), clock.pauses) == (2, 1)

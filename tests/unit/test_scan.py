@@ -222,6 +222,7 @@ UNREADABLE_FIELDS = {
     "a nonce cut short": [2, 200],
     "merge mining filled wrongly": [3, 2, 0, 0],
     "merge mining with more behind": [3, 34, 0, *[7] * 33],
+    "merge mining of a depth beyond 64 bits": [3, 42, *[0xFF] * 9, 0x02, *[7] * 32],
     "a key cut short": [1, 1, 2, 3],
     "a number without end": [2, *[0xFF] * 12],
     "a number spelled longer than it needs": [2, 0x83, 0x00, 1, 2, 3],

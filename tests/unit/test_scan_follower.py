@@ -1,6 +1,7 @@
 """Following a chain for targets that come and go: what is seen, counted, unlocked, reported, and at what cost."""
 
 import asyncio
+import tracemalloc
 
 import msgspec
 import pytest
@@ -221,6 +222,23 @@ async def test_scanning_for_many_leaves_the_event_loop_free_to_do_other_things()
         await asyncio.sleep(0)
     assert turns > 5
     await looking
+
+
+async def test_many_transactions_tried_with_many_keys_take_no_memory_for_each_pair():
+    chain = MemoryChain()
+    for number in range(300):
+        chain.send(payment(ALICE, nonce=f"keyless {number}") | {"extra": []})
+    chain.mine()
+    targets = [Receiver(f"watched {n}").target() for n in range(200)]
+    scanner = watch(chain)
+    scanner.tell(changed=targets, gone=())
+    tracemalloc.start()
+    try:
+        await scanner.read()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 50 * 300 * len(targets), "bytes; a pair of references has more"
 
 
 def test_a_target_shown_in_a_trace_or_a_log_keeps_its_view_key_to_itself():
