@@ -8,6 +8,7 @@ import msgspec
 
 from domain.chain import ChainView
 from domain.difference import Difference
+from domain.draw import ArbiterDraw
 from domain.events import FeeBand, Signed, Verdict
 from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, UserId, WalletId
 from domain.money import Atomic
@@ -27,6 +28,7 @@ class CreateEscrow(Command, frozen=True, kw_only=True):
 
     terms: Terms
     by: UserId
+    draw: ArbiterDraw | None = None
 
 
 class SetPayoutAddress(Command, frozen=True, kw_only=True):

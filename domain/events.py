@@ -6,6 +6,7 @@ Names are chosen by hand and never change; a changed meaning is a new schema ver
 from typing import get_args
 
 from domain.difference import Difference
+from domain.draw import ArbiterDraw
 from domain.event import Event as Event
 from domain.event import FeeBand as FeeBand
 from domain.event import Purpose as Purpose
@@ -52,6 +53,8 @@ class EscrowCreated(Event, frozen=True, kw_only=True):
 
     terms: Terms
     created_by: UserId
+    draw: ArbiterDraw | None = None
+    """How the arbiter was drawn; None where there was none to choose, and in escrows older than draws."""
 
 
 class PayoutAddressSet(Event, frozen=True, kw_only=True):

@@ -30,6 +30,8 @@ SENTENCES: dict[str, str] = {
     "messages_full": "Each of the three may write only so many messages in one case.",
     "no_case": "There is no case for this escrow.",
     "no_such_escrow": "There is no such escrow.",
+    "no_arbiter": "No arbiter is free for this order now: away, in conflict, or not heard of lately.",
+    "roster_full": "An arbiter may name only so many.",
     "not_a_party": "Only the buyer or the vendor may do this.",
     "not_awaited": "This step is not awaited now.",
     "not_closed": "Only the secrets of an ended escrow can be shredded.",

@@ -20,7 +20,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     # No address at all: a payout address is its owner's own business, and the pay-in address is shown by the escrow
     # itself, once both parties can be paid out. Wallets, keys, signatures and digests are the seats' business; only an
     # arbiter's signature under its decision is everybody's.
-    "escrow_created": ("terms",),
+    "escrow_created": ("terms", "draw"),
     "payout_address_set": ("role",),
     "address_change_proposed": ("role",),
     "address_change_agreed": ("role", "agreed_by"),

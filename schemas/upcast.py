@@ -7,7 +7,7 @@ Body = dict[str, object]
 CURRENT: Mapping[str, int] = {
     "call_intended": 2,
     "dispute_decided": 2,
-    "escrow_created": 2,
+    "escrow_created": 3,
     "payout_opened": 2,
     "payout_proposed": 2,
     "spend_seen": 2,
@@ -44,6 +44,11 @@ def _unsigned(body: Body) -> Body:
     return {**body, "reason_salt": None, "signed": None}
 
 
+def _undrawn(body: Body) -> Body:
+    """Version 2 was written before arbiters were drawn in a way that can be repeated."""
+    return {**body, "draw": None}
+
+
 def _same(body: Body) -> Body:
     """A word was added to those a field may hold, or a field that may be missing."""
     return body
@@ -53,6 +58,7 @@ UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {
     ("call_intended", 1): _same,
     ("dispute_decided", 1): _unsigned,
     ("escrow_created", 1): _same,
+    ("escrow_created", 2): _undrawn,
     ("payout_opened", 1): _same,
     ("payout_proposed", 1): _without_inputs_sum,
     ("spend_seen", 1): _without_facts,

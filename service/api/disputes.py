@@ -30,6 +30,7 @@ from schemas.sealing import SealedKind
 from service.api import views
 from service.api.asking import check_query, limit_of, open_text, own_writes
 from service.api.door import (
+    ARBITERS,
     Handler,
     Keyed,
     answer_json,
@@ -208,6 +209,7 @@ async def resolve_dispute(request: web.Request) -> web.Response:
     await claim_key(request, by)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")  # nobody else has anything signed
+    await _no_conflict(request, state)
     command = c.ResolveDispute(
         at=now(request),
         by=caller.user,
@@ -229,6 +231,13 @@ async def resolve_dispute(request: web.Request) -> web.Response:
         cursor=cursor_of(answer),
     )
     return answer_json(decided)
+
+
+async def _no_conflict(request: web.Request, state: Escrow) -> None:
+    """Refuses a decision by an arbiter who is, or was found to be, no judge of one of the two."""
+    terms, roster = state.core.terms, await request.app[ARBITERS].roster()
+    if roster.conflicted(terms.arbiter_id, (terms.buyer_id, terms.vendor_id)):
+        raise Refusal("conflict_of_interest")
 
 
 async def _own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
