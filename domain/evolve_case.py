@@ -125,7 +125,10 @@ def _compared(core: Core, event: e.ChainCompared) -> Core:
 
 def _shredded(core: Core, event: e.KeyShredded) -> Core:
     # What nobody can open any more is left out, so that every table made of states is blanked with it.
-    case = replace(core.case, claims={}, reason=None) if core.case else None
+    case = core.case
+    if case is not None:
+        evidence = tuple(replace(photo, description=None) for photo in case.evidence)
+        case = replace(case, claims={}, reason=None, evidence=evidence)
     return replace(core, case=case, shredded_at=event.at)
 
 

@@ -8,7 +8,17 @@ import msgspec
 
 from domain.ids import CaseId, EscrowId, Micros, UserId
 from domain.roles import Role, SeatKind
-from projections.rows import DeadlineRow, DisputeRow, EscrowRow, RecoveryRow, Row, StoppedRow, TurnRow, WalletRow
+from projections.rows import (
+    DeadlineRow,
+    DisputeRow,
+    EscrowRow,
+    PhotoRow,
+    RecoveryRow,
+    Row,
+    StoppedRow,
+    TurnRow,
+    WalletRow,
+)
 
 RETIRED = (1 << 63) - 1
 """Where the checkpoints of a generation are once another was swapped in for it: no batch begins there."""
@@ -178,6 +188,9 @@ class ModelReader(Protocol):
 
     async def cases_of(self, arbiter: UserId, *, after: Place | None, limit: int) -> Sequence[DisputeRow]:
         """Lists an arbiter's cases that are neither resolved nor closed, newest first."""
+
+    async def photos(self, escrow_id: EscrowId) -> Sequence[PhotoRow]:
+        """Lists the pictures of an escrow's case, in the order in which they were added."""
 
     async def recovery(self, *, after: Place | None, limit: int) -> Sequence[RecoveryRow]:
         """Lists escrows that people must look at, oldest activity first."""

@@ -8,7 +8,17 @@ from domain.ids import CaseId, EscrowId, Micros, UserId
 from domain.roles import Role, SeatKind
 from projections.api import EscrowQuery, Moved, Place
 from projections.memory import Shelf
-from projections.rows import DeadlineRow, DisputeRow, EscrowRow, RecoveryRow, Row, StoppedRow, TurnRow, WalletRow
+from projections.rows import (
+    DeadlineRow,
+    DisputeRow,
+    EscrowRow,
+    PhotoRow,
+    RecoveryRow,
+    Row,
+    StoppedRow,
+    TurnRow,
+    WalletRow,
+)
 
 _R = TypeVar("_R", bound=Row)
 
@@ -52,6 +62,11 @@ class MemoryReader:
         }
         keys = sorted((key for key in found if after is None or key < (after.at, after.id)), reverse=True)
         return [found[key] for key in keys[:limit]]
+
+    async def photos(self, escrow_id: EscrowId) -> Sequence[PhotoRow]:
+        """Lists the pictures of an escrow's case."""
+        found = [row for row in self._all("photos", PhotoRow) if row.escrow_id == escrow_id]
+        return sorted(found, key=lambda row: row.number)
 
     async def recovery(self, *, after: Place | None, limit: int) -> Sequence[RecoveryRow]:
         """Lists escrows that people must look at, oldest activity first."""

@@ -6,8 +6,9 @@ import msgspec
 
 from domain.deadlines import deadlines
 from domain.dispute import fee_tx_hash
+from domain.ids import EscrowId
 from domain.roles import THREE, Role, SeatKind
-from domain.states import TERMINAL, CaseStatus, Completed, Disputed, Escrow, Refunded, money_of, name
+from domain.states import TERMINAL, Case, CaseStatus, Completed, Disputed, Escrow, Refunded, money_of, name
 from domain.turns import in_line, turns
 from projections.folds import Standing
 from projections.rows import (
@@ -15,6 +16,7 @@ from projections.rows import (
     DisputeRow,
     EscrowRow,
     MarkRow,
+    PhotoRow,
     RecoveryRow,
     Row,
     StoppedRow,
@@ -102,6 +104,34 @@ def disputes(standing: Standing) -> Sequence[DisputeRow]:
         arbiter_fee_tx_hash=fee_tx_hash(state),
     )
     return (row,)
+
+
+def photos(standing: Standing) -> Sequence[PhotoRow]:
+    """Makes a row for each picture of an escrow's case."""
+    case = standing.state.core.case if standing.state is not None else None
+    return tuple(_photo(standing.escrow_id, case, number) for number in range(len(case.evidence))) if case else ()
+
+
+def _photo(escrow_id: EscrowId, case: Case, number: int) -> PhotoRow:
+    photo = case.evidence[number]
+    return PhotoRow(
+        escrow_id=escrow_id,
+        photo_id=photo.photo_id,
+        case_id=case.case_id,
+        number=number,
+        uploader=photo.by,
+        at=photo.at,
+        cid=photo.cid,
+        sha256=photo.sha256,
+        media_type=photo.media_type,
+        size=photo.size,
+        width=photo.width,
+        height=photo.height,
+        description=photo.description,
+        buyer_saw_at=photo.shown.get(Role.BUYER),
+        vendor_saw_at=photo.shown.get(Role.VENDOR),
+        arbiter_saw_at=photo.shown.get(Role.ARBITER),
+    )
 
 
 def recovery(standing: Standing) -> Sequence[RecoveryRow]:
@@ -205,6 +235,7 @@ MODELS: Mapping[str, Model] = {
     for model in (
         Model(name="escrows", row=EscrowRow, rows=escrows),
         Model(name="disputes", row=DisputeRow, rows=disputes),
+        Model(name="photos", row=PhotoRow, rows=photos),
         Model(name="recovery", row=RecoveryRow, rows=recovery),
         Model(name="wallets", row=WalletRow, rows=wallets),
         Model(name="turns", row=TurnRow, rows=open_turns),

@@ -14,7 +14,7 @@ from eventstore.postgres import Pool, through_ended_connections
 from eventstore.queries import load_queries
 from projections.api import EscrowQuery, Moved, Place
 from projections.postgres import lent
-from projections.rows import DeadlineRow, DisputeRow, EscrowRow, RecoveryRow, StoppedRow, TurnRow, WalletRow
+from projections.rows import DeadlineRow, DisputeRow, EscrowRow, PhotoRow, RecoveryRow, StoppedRow, TurnRow, WalletRow
 
 QUERIES = load_queries(Path(__file__).with_name("reading.sql"))
 _LATEST = Place(ATOMIC_MAX, "")
@@ -59,6 +59,10 @@ class PostgresReader:
         """Lists an arbiter's cases that are neither resolved nor closed, newest first."""
         after = after or _LATEST
         return await self._all(DisputeRow, "cases_of", arbiter, after.at, after.id, limit)
+
+    async def photos(self, escrow_id: EscrowId) -> Sequence[PhotoRow]:
+        """Lists the pictures of an escrow's case."""
+        return await self._all(PhotoRow, "photos", partition_of(escrow_id, partitions=self._partitions), escrow_id)
 
     async def recovery(self, *, after: Place | None, limit: int) -> Sequence[RecoveryRow]:
         """Lists escrows that people must look at, oldest activity first."""

@@ -18,6 +18,8 @@ class SealedKind(StrEnum):
     SIGNED_TX = "signed_tx"
     CLAIM = "claim"
     DECISION_REASON = "decision_reason"
+    PICTURE = "picture"
+    PICTURE_DESCRIPTION = "picture_description"
     ADMIN_NOTES = "admin_notes"
 
 
