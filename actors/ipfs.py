@@ -1,6 +1,7 @@
 """Sealed evidence in IPFS, over the RPC that Kubo and its kin speak; a node is believed only what hashes right."""
 
 import contextlib
+import io
 from collections.abc import Mapping
 from typing import Final
 
@@ -57,7 +58,7 @@ class IpfsEvidence:
         """Adds a file, compares its name with ours, and pins it: until then the node is free to forget it."""
         cid = await named(sealed)
         form = aiohttp.FormData()
-        form.add_field("file", sealed, filename="evidence", content_type="application/octet-stream")
+        form.add_field("file", io.BytesIO(sealed), filename="evidence", content_type="application/octet-stream")
         answer = await self._call("add", dict(ADDING), most=ANSWER_BYTES_MAX, form=form)
         if _named_by(answer) != cid:
             raise EvidenceWrong("the node names the bytes otherwise")

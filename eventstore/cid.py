@@ -1,7 +1,7 @@
 """Content identifiers: how IPFS names a file, computed here, so that every store gives the same name to the same bytes.
 
-A file is cut into leaves; above one leaf, nodes list what is below them (dag-pb, UnixFS), up to one root. The name is its
-hash, of version 1 and in base32. What is pinned here is pinned for every store: other figures, other names.
+A file is cut into leaves; above one leaf, nodes list what is below them (dag-pb, UnixFS), up to one root. The name is
+its hash, of version 1 and in base32. What is pinned here is pinned for every store: other figures, other names.
 """
 
 import base64

@@ -9,9 +9,9 @@ from domain import commands as c
 from domain.ids import CaseId, EscrowId
 from domain.roles import Role
 from projections.api import Place
-from projections.rows import DisputeRow
+from projections.rows import DisputeRow, PhotoRow
 from schemas import requests as r
-from schemas.answers import CaseShown, DisputeDecided, DisputeOpened, DisputePage
+from schemas.answers import CasePhoto, CaseShown, DisputeDecided, DisputeOpened, DisputePage
 from schemas.cursor import encode_cursor
 from schemas.sealing import SealedKind
 from service.api import views
@@ -34,6 +34,7 @@ from service.problems import Refusal
 
 DECIDED = "decided"
 MODEL = "disputes"
+PHOTOS = "photos"
 _CASE_ID = re.compile(r.CASE_ID)
 
 
@@ -148,12 +149,15 @@ async def show_case(request: web.Request) -> web.Response:
     check_query(request, dict.fromkeys(("seen",)))
     models = house_of(request).models
     await own_writes(request, MODEL)
+    await own_writes(request, PHOTOS)
     positions = models.positions(MODEL)
     row = await _case(request, request.match_info["case_id"])
     if row is None or caller.user not in (row.buyer_id, row.vendor_id, row.arbiter_id):
         raise Refusal("no_such_case")
     case = views.dispute(row, await _opened(request, row))
-    return answer_json(CaseShown(case=case, messages=(), photos=(), cursor=encode_cursor(positions)))
+    return answer_json(
+        CaseShown(case=case, messages=(), photos=await _photos(request, row), cursor=encode_cursor(positions))
+    )
 
 
 async def _after(request: web.Request, caller: Caller) -> Place | None:
@@ -180,3 +184,13 @@ async def _opened(request: web.Request, row: DisputeRow) -> views.OpenedCase:
     }
     reason = await open_text(sealing, SealedKind.DECISION_REASON, Role.ARBITER, row.reason)
     return views.OpenedCase(claims=claims, reason=reason)
+
+
+async def _photos(request: web.Request, row: DisputeRow) -> tuple[CasePhoto, ...]:
+    sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
+    found = await house_of(request).models.rows.photos(row.escrow_id)
+    return tuple([views.photo(each, description=await _description(sealing, each)) for each in found])
+
+
+async def _description(sealing: EscrowSecrets, row: PhotoRow) -> str | None:
+    return await open_text(sealing, SealedKind.PICTURE_DESCRIPTION, row.photo_id, row.description)

@@ -29,7 +29,7 @@ from domain.terms import Terms
 from domain.turns import Turn, awaited, turns
 from eventstore.api import Recorded
 from projections.models import outcome_of
-from projections.rows import DisputeRow, EscrowRow, RecoveryRow
+from projections.rows import DisputeRow, EscrowRow, PhotoRow, RecoveryRow
 from schemas import answers as a
 from schemas import orders as o
 from schemas.answers import moment
@@ -103,6 +103,24 @@ def dispute(row: DisputeRow, opened: OpenedCase) -> a.DisputeCase:
         decided_at=_maybe(row.decided_at),
         winner_tx_hash=row.winner_tx_hash,
         arbiter_fee_tx_hash=row.arbiter_fee_tx_hash,
+    )
+
+
+def photo(row: PhotoRow, *, description: str | None) -> a.CasePhoto:
+    """Shows what is known of a picture."""
+    saw = {Role.BUYER: row.buyer_saw_at, Role.VENDOR: row.vendor_saw_at, Role.ARBITER: row.arbiter_saw_at}
+    return a.CasePhoto(
+        photo_id=row.photo_id,
+        uploader_role=row.uploader.value,
+        at=moment(row.at),
+        description=description,
+        ipfs_hash=row.cid,
+        sha256=row.sha256,
+        media_type=row.media_type,
+        size=row.size,
+        width=row.width,
+        height=row.height,
+        shown={role.value: _maybe(at) for role, at in saw.items()},
     )
 
 
