@@ -8,7 +8,7 @@ import msgspec
 
 from domain.chain import ChainView
 from domain.difference import Difference
-from domain.events import Verdict
+from domain.events import Signed, Verdict
 from domain.ids import (
     Address,
     CaseId,
@@ -97,6 +97,14 @@ class AddClaim(Command, frozen=True, kw_only=True):
     claim: Sealed
 
 
+class AddMessage(Command, frozen=True, kw_only=True):
+    """Says something in a case, perhaps in answer to an earlier message."""
+
+    by: UserId
+    message: Sealed
+    reply_to: int | None = None
+
+
 class ReviewDispute(Command, frozen=True, kw_only=True):
     """Takes a case up."""
 
@@ -110,6 +118,9 @@ class ResolveDispute(Command, frozen=True, kw_only=True):
     verdict: Verdict
     buyer_share_bp: int | None
     reason: Sealed
+    reason_salt: Sealed | None = None
+    signed: Signed | None = None
+    """Checked where keys are known."""
 
 
 class AddEvidence(Command, frozen=True, kw_only=True):
@@ -322,7 +333,8 @@ class ShredKey(Command, frozen=True, kw_only=True):
 
 AnyCommand = (
     CreateEscrow | SetPayoutAddress | ConsentAddress | CancelEscrow | Ship | ConfirmDelivery | GrantRefund
-    | OpenDispute | AddClaim | ReviewDispute | ResolveDispute | AddEvidence | ShowEvidence
+    | OpenDispute | AddClaim | AddMessage | ReviewDispute | ResolveDispute
+    | AddEvidence | ShowEvidence
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
     | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
     | GiveExport | TellKeyImages | GiveProposal | GiveSignature | ReportBroadcast | AbandonEpoch

@@ -104,6 +104,8 @@ def _rule(state: Escrow, command: AnyCommand) -> list[AnyEvent] | Refused:
             return dispute.open_dispute(state, command)
         case c.AddClaim():
             return dispute.add_claim(state, command)
+        case c.AddMessage():
+            return dispute.add_message(state, command)
         case c.ReviewDispute():
             return dispute.review(state, command)
         case c.ResolveDispute():

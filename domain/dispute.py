@@ -24,6 +24,9 @@ from domain.states import (
 from domain.terms import arbiter_fee
 
 UNDECIDED = (CaseStatus.OPEN, CaseStatus.UNDER_REVIEW)
+OVER = (CaseStatus.RESOLVED, CaseStatus.CLOSED)
+MESSAGES_MAX = 100
+"""Messages of one of the three in one case: nobody takes the others' room."""
 OVERTAKEN = "spent_otherwise"
 """Why a payout after the end is dropped by itself."""
 
@@ -66,6 +69,34 @@ def add_claim(state: Escrow, command: c.AddClaim) -> list[AnyEvent] | Refused:
     if role in case.claims:
         return Refused("already_given")
     return [e.DisputeClaimAdded(at=command.at, by=role, claim=command.claim)]
+
+
+def add_message(state: Escrow, command: c.AddMessage) -> list[AnyEvent] | Refused:
+    """Takes what one of the three says, until the case is over; the arbiter's first word takes the case up."""
+    role, case = state.core.terms.role_of(command.by), state.core.case
+    if role is None:
+        return Refused("not_of_the_case")
+    if case is None:
+        return Refused("no_case")
+    if case.status in OVER:
+        return Refused("case_closed")
+    if command.reply_to is not None and not 1 <= command.reply_to <= len(case.messages):
+        return Refused("message_unknown")
+    if sum(each.by is role for each in case.messages) >= MESSAGES_MAX:
+        return Refused("messages_full", {"messages_max": MESSAGES_MAX})
+    said = e.DisputeMessageAdded(
+        at=command.at,
+        number=len(case.messages) + 1,
+        by=role,
+        message=command.message,
+        reply_to=command.reply_to,
+    )
+    return [*_taken_up(case, role, at=command.at), said]
+
+
+def _taken_up(case: Case, role: Role, *, at: Micros) -> list[AnyEvent]:
+    first = role is Role.ARBITER and case.status is CaseStatus.OPEN
+    return [e.DisputeReviewed(at=at)] if first else []
 
 
 def review(state: Escrow, command: c.ReviewDispute) -> list[AnyEvent] | Refused:
@@ -123,8 +154,9 @@ def _decision(
         buyer_share_bp=command.buyer_share_bp,
         fee_atomic=fee,
         reason=command.reason,
+        reason_salt=command.reason_salt,
+        signed=command.signed,
     )
-    reviewed: list[AnyEvent] = [e.DisputeReviewed(at=command.at)] if case.status is CaseStatus.OPEN else []
     payout = open_payout(
         money,
         at=command.at,
@@ -136,7 +168,7 @@ def _decision(
         surplus_to_buyer=command.verdict is Verdict.RELEASE,
         fee_atomic=fee,
     )
-    return [*reviewed, decided, payout]
+    return [*_taken_up(case, Role.ARBITER, at=command.at), decided, payout]
 
 
 def open_fee(state: Escrow, *, at: Micros) -> e.PayoutOpened | None:

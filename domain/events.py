@@ -9,6 +9,7 @@ from domain.difference import Difference
 from domain.event import Event as Event
 from domain.event import Purpose as Purpose
 from domain.event import Share as Share
+from domain.event import Signed as Signed
 from domain.event import Verdict as Verdict
 from domain.events_evidence import EvidenceAdded as EvidenceAdded
 from domain.events_evidence import EvidenceShown as EvidenceShown
@@ -230,6 +231,17 @@ class DisputeClaimAdded(Event, frozen=True, kw_only=True):
     claim: Sealed
 
 
+class DisputeMessageAdded(Event, frozen=True, kw_only=True):
+    """One of the three said something in the case."""
+
+    number: int
+    """Counted from 1 within the case."""
+    by: Role
+    message: Sealed
+    reply_to: int | None = None
+    """Number of the message it answers."""
+
+
 class DisputeReviewed(Event, frozen=True, kw_only=True):
     """The arbiter took the case up."""
 
@@ -241,6 +253,9 @@ class DisputeDecided(Event, frozen=True, kw_only=True):
     buyer_share_bp: int | None
     fee_atomic: Atomic
     reason: Sealed
+    reason_salt: Sealed | None = None
+    signed: Signed | None = None
+    """None in decisions taken before they were signed."""
 
 
 class DisputeResolved(Event, frozen=True, kw_only=True):
@@ -328,8 +343,8 @@ AnyEvent = (
     | DepositSeen | DepositConfirmed | DepositUnlocked | DepositLost | DepositReturned | Funded | FundingLost
     | SpendSeen | SpendConfirmed | SpendFinal | SpendLost
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn
-    | DisputeOpened | DisputeClaimAdded | DisputeReviewed | DisputeDecided | DisputeResolved | DisputeClosed
-    | EvidenceAdded | EvidenceShown
+    | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeDecided | DisputeResolved
+    | DisputeClosed | EvidenceAdded | EvidenceShown
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid

@@ -8,6 +8,7 @@ from domain.evolve_money import with_core, with_money, with_payout
 from domain.states import (
     TERMINAL,
     Case,
+    CaseMessage,
     CaseStatus,
     Core,
     Disputed,
@@ -24,8 +25,8 @@ from domain.states import (
 # -- disputes ------------------------------------------------------------------------------------------------
 
 CaseEvent = (
-    e.DisputeOpened | e.DisputeClaimAdded | e.DisputeReviewed | e.DisputeDecided | e.DisputeResolved
-    | e.DisputeClosed
+    e.DisputeOpened | e.DisputeClaimAdded | e.DisputeMessageAdded | e.DisputeReviewed | e.DisputeDecided
+    | e.DisputeResolved | e.DisputeClosed
 )  # fmt: skip
 """A dispute, from its opening to its end."""
 
@@ -46,7 +47,11 @@ def case_part(state: Escrow, event: CaseEvent) -> Escrow | None:
             core = replace(core, case=opened)
             return with_core(state, core) if isinstance(state, TERMINAL) else Disputed(core=core, money=money)
         case e.DisputeClaimAdded() if case:
-            return _with_case(state, replace(case, claims=case.claims | {event.by: event.claim}))
+            claims = case.claims | {event.by: event.claim}
+            return _with_case(state, replace(case, claims=claims, touched_at=event.at))
+        case e.DisputeMessageAdded() if case:
+            messages = (*case.messages, _message(event))
+            return _with_case(state, replace(case, messages=messages, touched_at=event.at))
         case e.DisputeReviewed() if case:
             return _with_case(state, replace(case, status=CaseStatus.UNDER_REVIEW, touched_at=event.at))
         case e.DisputeDecided() if case and money is not None:
@@ -59,6 +64,10 @@ def case_part(state: Escrow, event: CaseEvent) -> Escrow | None:
             return None
 
 
+def _message(event: e.DisputeMessageAdded) -> CaseMessage:
+    return CaseMessage(number=event.number, by=event.by, at=event.at, text=event.message, reply_to=event.reply_to)
+
+
 def _with_verdict(case: Case, event: e.DisputeDecided) -> Case:
     return replace(
         case,
@@ -67,6 +76,8 @@ def _with_verdict(case: Case, event: e.DisputeDecided) -> Case:
         buyer_share_bp=event.buyer_share_bp,
         fee_atomic=event.fee_atomic,
         reason=event.reason,
+        reason_salt=event.reason_salt,
+        signed=event.signed,
         decided_at=event.at,
         touched_at=event.at,
     )
@@ -125,11 +136,13 @@ def _compared(core: Core, event: e.ChainCompared) -> Core:
 
 def _shredded(core: Core, event: e.KeyShredded) -> Core:
     # What nobody can open any more is left out, so that every table made of states is blanked with it.
-    case = core.case
-    if case is not None:
-        evidence = tuple(replace(photo, description=None) for photo in case.evidence)
-        case = replace(case, claims={}, reason=None, evidence=evidence)
-    return replace(core, case=case, shredded_at=event.at)
+    return replace(core, case=_blanked(core.case) if core.case else None, shredded_at=event.at)
+
+
+def _blanked(case: Case) -> Case:
+    messages = tuple(replace(each, text=None) for each in case.messages)
+    evidence = tuple(replace(each, description=None) for each in case.evidence)
+    return replace(case, claims={}, messages=messages, evidence=evidence, reason=None, reason_salt=None)
 
 
 def _retried(state: Escrow) -> Escrow:

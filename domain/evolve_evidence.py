@@ -17,10 +17,11 @@ def evidence_part(state: Escrow, event: EvidenceEvent) -> Escrow | None:
         return None
     match event:
         case e.EvidenceAdded():
-            evidence = (*case.evidence, _added(event))
+            case = replace(case, evidence=(*case.evidence, _added(event)), touched_at=event.at)
         case e.EvidenceShown():
-            evidence = tuple(_shown(each, event) if each.photo_id == event.photo_id else each for each in case.evidence)
-    return with_core(state, replace(state.core, case=replace(case, evidence=evidence)))
+            shown = (_shown(each, event) if each.photo_id == event.photo_id else each for each in case.evidence)
+            case = replace(case, evidence=tuple(shown))
+    return with_core(state, replace(state.core, case=case))
 
 
 def _added(event: e.EvidenceAdded) -> Evidence:

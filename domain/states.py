@@ -5,7 +5,7 @@ from enum import StrEnum
 from msgspec import field
 
 from domain.difference import Difference
-from domain.events import Verdict
+from domain.events import Signed, Verdict
 from domain.ids import Address, CaseId, Cid, Micros, PhotoId, Sealed, TxHash, WalletId
 from domain.money import Atomic
 from domain.record import Record
@@ -63,6 +63,16 @@ class CaseStatus(StrEnum):
     CLOSED = "closed"
 
 
+class CaseMessage(Record, frozen=True, kw_only=True):
+    """What one of the three said in a case; None where its text can be read no more."""
+
+    number: int
+    by: Role
+    at: Micros
+    text: Sealed | None
+    reply_to: int | None
+
+
 class Evidence(Record, frozen=True, kw_only=True):
     """One picture that a party laid before the arbiter, and when each of the three was first shown it."""
 
@@ -87,12 +97,16 @@ class Case(Record, frozen=True, kw_only=True):
     opened_by: Role
     opened_at: Micros
     touched_at: Micros
+    """The last act of any of the three in it."""
     claims: dict[Role, Sealed]
+    messages: tuple[CaseMessage, ...] = ()
     status: CaseStatus = CaseStatus.OPEN
     verdict: Verdict | None = None
     buyer_share_bp: int | None = None
     fee_atomic: Atomic = Atomic(0)
     reason: Sealed | None = None
+    reason_salt: Sealed | None = None
+    signed: Signed | None = None
     decided_at: Micros | None = None
     winner_tx_hash: TxHash | None = None
     evidence: tuple[Evidence, ...] = ()

@@ -19,4 +19,4 @@ select create_distributed_table('projection_checkpoints', 'partition', colocate_
 select create_reference_table('read_models');
 select create_distributed_table(relation, 'partition', colocate_with => 'log_heads')
 from unnest(array['model_escrows', 'model_disputes', 'model_recovery', 'model_wallets', 'model_turns', 'model_deadlines',
-    'model_stopped', 'model_capacity', 'model_photos']) as relation;
+    'model_stopped', 'model_capacity', 'model_messages', 'model_photos']) as relation;

@@ -12,6 +12,7 @@ from projections.rows import (
     DeadlineRow,
     DisputeRow,
     EscrowRow,
+    MessageRow,
     PhotoRow,
     RecoveryRow,
     Row,
@@ -56,7 +57,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """What one batch does to one generation: all rows of these escrows are replaced, and counts are added to."""
+    """What one batch does to one generation: all rows of these escrows go, these rows come, and counts are added to."""
 
     generation: Generation
     escrows: tuple[EscrowId, ...] = ()
@@ -188,6 +189,9 @@ class ModelReader(Protocol):
 
     async def cases_of(self, arbiter: UserId, *, after: Place | None, limit: int) -> Sequence[DisputeRow]:
         """Lists an arbiter's cases that are neither resolved nor closed, newest first."""
+
+    async def messages(self, escrow_id: EscrowId, *, after: int, limit: int) -> Sequence[MessageRow]:
+        """Lists the messages of an escrow's case whose number lies above one, in order."""
 
     async def photos(self, escrow_id: EscrowId) -> Sequence[PhotoRow]:
         """Lists the pictures of an escrow's case, in the order in which they were added."""

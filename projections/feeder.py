@@ -151,17 +151,18 @@ class Feeder:
 
 
 def write_of(generation: Generation, changes: Iterable[Change]) -> Write:
-    """Makes what a batch does to a generation; rows that stay the same are left alone."""
+    """Makes what a batch does to a generation; rows that stay are left alone, new ones come behind them."""
     model = MODELS[generation.model]
     if model.counted:
         return Write(generation=generation, counts=_counted(model, changes))
     touched: list[EscrowId] = []
     rows: list[Row] = []
     for change in changes:
-        after = model.rows(change.after)
-        if model.rows(change.before) != after:
+        before, after = model.rows(change.before), model.rows(change.after)
+        if after[: len(before)] != before:
             touched.append(change.after.escrow_id)
-            rows += after
+            before = ()
+        rows += after[len(before) :]
     return Write(generation=generation, escrows=tuple(touched), rows=tuple(rows))
 
 

@@ -148,7 +148,7 @@ class MemoryModels:
         for escrow_id in write.escrows:
             rows.pop((partition, escrow_id), None)
         for escrow_id, own in groupby(write.rows, key=attrgetter("escrow_id")):
-            rows[partition, escrow_id] = tuple(own)
+            rows[partition, escrow_id] = (*rows.get((partition, escrow_id), ()), *own)
         for mark, more in write.counts.items():
             counts[partition, mark] += more
 

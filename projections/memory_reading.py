@@ -12,6 +12,7 @@ from projections.rows import (
     DeadlineRow,
     DisputeRow,
     EscrowRow,
+    MessageRow,
     PhotoRow,
     RecoveryRow,
     Row,
@@ -62,6 +63,11 @@ class MemoryReader:
         }
         keys = sorted((key for key in found if after is None or key < (after.at, after.id)), reverse=True)
         return [found[key] for key in keys[:limit]]
+
+    async def messages(self, escrow_id: EscrowId, *, after: int, limit: int) -> Sequence[MessageRow]:
+        """Lists the messages of an escrow's case whose number lies above one, in order."""
+        found = [row for row in self._all("messages", MessageRow) if row.escrow_id == escrow_id and row.number > after]
+        return sorted(found, key=lambda row: row.number)[:limit]
 
     async def photos(self, escrow_id: EscrowId) -> Sequence[PhotoRow]:
         """Lists the pictures of an escrow's case."""

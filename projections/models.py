@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from domain.deadlines import deadlines
+from domain.decision import statement, statement_bytes
 from domain.dispute import fee_tx_hash
 from domain.ids import EscrowId
 from domain.roles import THREE, Role, SeatKind
 from domain.states import TERMINAL, Case, CaseStatus, Completed, Disputed, Escrow, Refunded, money_of, name
+from domain.terms import Terms
 from domain.turns import in_line, turns
 from projections.folds import Standing
 from projections.rows import (
@@ -16,6 +18,7 @@ from projections.rows import (
     DisputeRow,
     EscrowRow,
     MarkRow,
+    MessageRow,
     PhotoRow,
     RecoveryRow,
     Row,
@@ -78,7 +81,7 @@ def disputes(standing: Standing) -> Sequence[DisputeRow]:
     case = state.core.case if state is not None else None
     if state is None or case is None:
         return ()
-    terms = state.core.terms
+    terms, signed = state.core.terms, case.signed
     row = DisputeRow(
         escrow_id=standing.escrow_id,
         case_id=case.case_id,
@@ -98,12 +101,45 @@ def disputes(standing: Standing) -> Sequence[DisputeRow]:
         decision=case.verdict.value if case.verdict else None,
         buyer_share_bp=case.buyer_share_bp,
         reason=case.reason,
+        reason_salt=case.reason_salt,
+        statement=_statement(terms, case),
+        signing_key=signed.key if signed else None,
+        signature=signed.signature if signed else None,
         fee_atomic=case.fee_atomic,
         decided_at=case.decided_at,
         winner_tx_hash=case.winner_tx_hash if case.status is CaseStatus.RESOLVED else None,
         arbiter_fee_tx_hash=fee_tx_hash(state),
     )
     return (row,)
+
+
+def _statement(terms: Terms, case: Case) -> str | None:
+    if case.signed is None or case.verdict is None:
+        return None
+    said = statement(
+        terms,
+        case_id=case.case_id,
+        verdict=case.verdict,
+        buyer_share_bp=case.buyer_share_bp,
+        reason_digest=case.signed.reason_digest,
+    )
+    return statement_bytes(said).decode()
+
+
+def messages(standing: Standing) -> Sequence[MessageRow]:
+    """Makes a row for each message of an escrow's case, in order."""
+    case = standing.state.core.case if standing.state is not None else None
+    return tuple(
+        MessageRow(
+            escrow_id=standing.escrow_id,
+            number=each.number,
+            by=each.by,
+            at=each.at,
+            message=each.text,
+            reply_to=each.reply_to,
+        )
+        for each in (case.messages if case else ())
+    )
 
 
 def photos(standing: Standing) -> Sequence[PhotoRow]:
@@ -235,6 +271,7 @@ MODELS: Mapping[str, Model] = {
     for model in (
         Model(name="escrows", row=EscrowRow, rows=escrows),
         Model(name="disputes", row=DisputeRow, rows=disputes),
+        Model(name="messages", row=MessageRow, rows=messages),
         Model(name="photos", row=PhotoRow, rows=photos),
         Model(name="recovery", row=RecoveryRow, rows=recovery),
         Model(name="wallets", row=WalletRow, rows=wallets),

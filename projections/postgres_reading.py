@@ -14,7 +14,17 @@ from eventstore.postgres import Pool, through_ended_connections
 from eventstore.queries import load_queries
 from projections.api import EscrowQuery, Moved, Place
 from projections.postgres import lent
-from projections.rows import DeadlineRow, DisputeRow, EscrowRow, PhotoRow, RecoveryRow, StoppedRow, TurnRow, WalletRow
+from projections.rows import (
+    DeadlineRow,
+    DisputeRow,
+    EscrowRow,
+    MessageRow,
+    PhotoRow,
+    RecoveryRow,
+    StoppedRow,
+    TurnRow,
+    WalletRow,
+)
 
 QUERIES = load_queries(Path(__file__).with_name("reading.sql"))
 _LATEST = Place(ATOMIC_MAX, "")
@@ -59,6 +69,11 @@ class PostgresReader:
         """Lists an arbiter's cases that are neither resolved nor closed, newest first."""
         after = after or _LATEST
         return await self._all(DisputeRow, "cases_of", arbiter, after.at, after.id, limit)
+
+    async def messages(self, escrow_id: EscrowId, *, after: int, limit: int) -> Sequence[MessageRow]:
+        """Lists the messages of an escrow's case whose number lies above one, in order."""
+        partition = partition_of(escrow_id, partitions=self._partitions)
+        return await self._all(MessageRow, "messages", partition, escrow_id, after, limit)
 
     async def photos(self, escrow_id: EscrowId) -> Sequence[PhotoRow]:
         """Lists the pictures of an escrow's case."""

@@ -85,6 +85,28 @@ from model_disputes t
 where generation = (select live from read_models where model = 'disputes') and partition = $1
 order by escrow_id;
 
+-- name: messages_remove
+-- Takes away the rows of some escrows.
+delete from model_messages where generation = $1 and partition = $2 and escrow_id = any ($3::text[]);
+
+-- name: messages_add
+-- Adds rows, given as a JSON array of objects.
+insert into model_messages
+select * from json_populate_recordset(
+    json_populate_record(null::model_messages, json_build_object('generation', $1::integer, 'partition', $2::integer)), $3::json
+);
+
+-- name: messages_clear
+-- Takes away a whole generation in one partition.
+delete from model_messages where generation = $1 and partition = $2;
+
+-- name: messages_rows
+-- The live generation of one partition as JSON, by escrow and number.
+select to_jsonb(t) - 'generation' - 'partition' as row
+from model_messages t
+where generation = (select live from read_models where model = 'messages') and partition = $1
+order by escrow_id, number;
+
 -- name: photos_remove
 -- Takes away the rows of some escrows.
 delete from model_photos where generation = $1 and partition = $2 and escrow_id = any ($3::text[]);

@@ -68,8 +68,8 @@ limit $3;
 -- name: case
 -- One case.
 select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    touched_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, fee_atomic, decided_at, winner_tx_hash,
-    arbiter_fee_tx_hash
+    touched_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key, signature,
+    fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
 from model_disputes
 where generation = (select live from read_models where model = 'disputes') and case_id = $1
 limit 1;
@@ -77,12 +77,20 @@ limit 1;
 -- name: cases_of
 -- An arbiter's cases that are neither resolved nor closed, newest first.
 select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    touched_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, fee_atomic, decided_at, winner_tx_hash,
-    arbiter_fee_tx_hash
+    touched_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key, signature,
+    fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
 from model_disputes
 where generation = (select live from read_models where model = 'disputes') and arbiter_id = $1 and awaited
     and (opened_at, case_id) < ($2, $3)
 order by opened_at desc, case_id desc
+limit $4;
+
+-- name: messages
+-- The messages of one escrow's case whose number lies above one, in order.
+select escrow_id, number, by, at, message, reply_to
+from model_messages
+where generation = (select live from read_models where model = 'messages') and partition = $1 and escrow_id = $2 and number > $3
+order by number
 limit $4;
 
 -- name: photos

@@ -34,30 +34,6 @@ class Followed(Answer, frozen=True, kw_only=True, omit_defaults=True):
     """Of the agreement that was proposed."""
 
 
-class DisputeOpened(Answer, frozen=True, kw_only=True):
-    """The case, and who decides it."""
-
-    case_id: str
-    arbiter_id: str
-    escrow_id: str
-    version: int
-    state: str
-    cursor: str
-
-
-class DisputeDecided(Answer, frozen=True, kw_only=True):
-    """The decision is taken; hashes are null until it is paid, see the escrow."""
-
-    case_id: str
-    status: str
-    winner_tx_hash: str | None
-    arbiter_fee_tx_hash: str | None
-    escrow_id: str
-    version: int
-    state: str
-    cursor: str
-
-
 class WaitingFor(Answer, frozen=True, kw_only=True):
     """One answer to "why does it not go on?"."""
 
@@ -262,91 +238,6 @@ class TurnList(Answer, frozen=True, kw_only=True):
     escrow_id: str
     version: int
     turns: tuple[TurnFacts, ...]
-
-
-class DisputeLine(Answer, frozen=True, kw_only=True):
-    """One line of an arbiter's list."""
-
-    case_id: str
-    escrow_id: str
-    order_id: str
-    buyer_id: str
-    vendor_id: str
-    amount: int
-    state: str
-    status: str
-    opened_by: str
-    opened_at: str
-
-
-class DisputePage(Answer, frozen=True, kw_only=True):
-    """Cases that wait for this arbiter or for their payout, newest first; `next` asks for those after them."""
-
-    cases: tuple[DisputeLine, ...]
-    next: str | None
-    cursor: str
-
-
-class DisputeCase(Answer, frozen=True, kw_only=True):
-    """A case with both claims; a text is null while there is none, or when its key is shredded."""
-
-    case_id: str
-    escrow_id: str
-    order_id: str
-    buyer_id: str
-    vendor_id: str
-    arbiter_id: str
-    amount: int
-    state: str
-    status: str
-    opened_by: str
-    opened_at: str
-    buyer_claim: str | None
-    vendor_claim: str | None
-    decision: str | None
-    buyer_share_bp: int | None
-    reason: str | None
-    fee_atomic: int
-    decided_at: str | None
-    winner_tx_hash: str | None
-    arbiter_fee_tx_hash: str | None
-
-
-class CaseMessage(Answer, frozen=True, kw_only=True):
-    """One message of the conversation in a case."""
-
-    sender_role: str
-    at: str
-    message: str | None
-
-
-class CasePhoto(Answer, frozen=True, kw_only=True):
-    """One picture that a party laid before the arbiter; it is fetched from `…/photos/{photo_id}` of its case."""
-
-    photo_id: str
-    uploader_role: str
-    at: str
-    description: str | None
-    """Null when its key is shredded, and the picture with it."""
-    ipfs_hash: str
-    """CIDv1 of the sealed bytes, in whichever store they lie."""
-    sha256: str
-    """Of the picture as it is served."""
-    media_type: str
-    size: int
-    width: int
-    height: int
-    shown: dict[str, str | None]
-    """When each of the three was first shown it, by role."""
-
-
-class CaseShown(Answer, frozen=True, kw_only=True):
-    """Everything the three of a case may see of it."""
-
-    case: DisputeCase
-    messages: tuple[CaseMessage, ...]
-    photos: tuple[CasePhoto, ...]
-    cursor: str
 
 
 class RecoveryCase(Answer, frozen=True, kw_only=True):

@@ -11,6 +11,8 @@ from domain.roles import Role, SeatKind
 
 CLAIM_MAX = 10_000
 """Characters of a claim or of the reason of a decision."""
+MESSAGE_MAX = 4_000
+"""Characters of one message in a case."""
 REASON_MAX = 500
 """Characters of what everybody who asks for an escrow is told during maintenance."""
 BP_MAX = 10_000
@@ -96,6 +98,27 @@ class OpenDispute(Request, frozen=True, kw_only=True):
     claim: Text
 
 
+class AddClaim(Request, frozen=True, kw_only=True):
+    """The answer of the side that did not open the case."""
+
+    case_id: CaseIdText
+    claim: Text
+
+
+class AddMessage(Request, frozen=True, kw_only=True):
+    """One message in a case; `reply_to` is the number of the one it answers."""
+
+    case_id: CaseIdText
+    message: Annotated[str, msgspec.Meta(min_length=1, max_length=MESSAGE_MAX)]
+    reply_to: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class ReviewDispute(Request, frozen=True, kw_only=True):
+    """The case that its arbiter takes up."""
+
+    case_id: CaseIdText
+
+
 class AddPhoto(Request, frozen=True, kw_only=True):
     """What is sent beside a picture; `sha256` of its file is computed here, so that a repeated request is known."""
 
@@ -104,10 +127,17 @@ class AddPhoto(Request, frozen=True, kw_only=True):
     sha256: str = ""
 
 
-class ResolveDispute(Request, frozen=True, kw_only=True):
-    """An arbiter's decision; `buyer_share_bp` for a split only."""
+class StateDecision(Request, frozen=True, kw_only=True):
+    """A decision as an arbiter means to take it; `buyer_share_bp` for a split only."""
 
     case_id: CaseIdText
     decision: Verdict
     buyer_share_bp: BasisPoints | None = None
     reason: Text
+    reason_salt: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")] | None = None
+
+
+class ResolveDispute(StateDecision, frozen=True, kw_only=True):
+    """An arbiter's decision; one whose key is not held here sends its signature, and the salt that it signed with."""
+
+    signature: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}\Z")] | None = None

@@ -74,8 +74,14 @@ def _sealed(event: AnyEvent) -> Iterator[tuple[SealedKind, str, Sealed]]:
             yield SealedKind.SIGNED_TX, epoch_place(event.payout, event.epoch), event.signed
         case e.DisputeOpened() | e.DisputeClaimAdded():
             yield SealedKind.CLAIM, event.by, event.claim
+        case e.EvidenceAdded():
+            yield SealedKind.PICTURE_DESCRIPTION, event.photo_id, event.description
+        case e.DisputeMessageAdded():
+            yield SealedKind.MESSAGE, event.by, event.message
         case e.DisputeDecided():
             yield SealedKind.DECISION_REASON, "arbiter", event.reason
+            if event.reason_salt is not None:
+                yield SealedKind.REASON_SALT, "arbiter", event.reason_salt
         case e.RecoveryActionTaken():
             yield SealedKind.ADMIN_NOTES, "", event.notes
         case _:

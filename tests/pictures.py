@@ -16,12 +16,12 @@ TURNED_RIGHT = 6
 
 
 def drawn(width: int = 40, height: int = 30, *, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """A picture with red on its left and blue on its right, and a little noise that is the seed's own."""
+    """A picture with red on its left and blue on its right, and above a little noise that is the seed's own."""
     noise = random.Random(seed)
     image = Image.new("RGB", (width, height), (200, 20, 20))
     image.paste((20, 20, 200), (width // 2, 0, width, height))
     for _ in range(20):
-        image.putpixel((noise.randrange(width), noise.randrange(height)), (noise.randrange(256), 0, 0))
+        image.putpixel((noise.randrange(width), noise.randrange(height // 3)), (noise.randrange(256), 0, 0))
     return image.convert(mode)
 
 

@@ -1,6 +1,6 @@
 """Routes that ask something of one escrow: shipping, delivery, refund, cancellation, addresses, agreements."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 from aiohttp import web
@@ -16,10 +16,9 @@ from domain.states import Escrow, money_of
 from schemas import requests as r
 from schemas.address import BadAddress, Network, decode_address, parse_address
 from schemas.answers import Followed, micros
-from schemas.codec import decode
 from schemas.sealing import SealedKind
 from service.api.door import (
-    Keyed,
+    Handler,
     answer_json,
     body_of,
     caller_of,
@@ -28,12 +27,12 @@ from service.api.door import (
     house_of,
     keyed,
     now,
+    own_event,
     path_escrow,
     role_in,
 )
 from service.problems import Refusal
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NUMBER_DIGITS_MAX = 9
 _R = TypeVar("_R", bound=r.Request)
 
@@ -138,22 +137,8 @@ async def propose_agreement(request: web.Request) -> web.Response:
         ship_until=None if body.ship_until is None else micros(body.ship_until),
     )
     answer = await follow(request, state.core.terms.escrow_id, command, caller=caller, by=by)
-    number = await _number_given(request, state, answer, by)
-    return answer_json(_followed(state, answer, number=number))
-
-
-async def _number_given(request: web.Request, state: Escrow, answer: Accepted, by: Keyed) -> int | None:
-    """Finds the number of the offer that a command made: it stands in the command's own events."""
-    read_from = max(0, answer.version - 8)
-    page = await house_of(request).store.log.read_stream(
-        state.core.terms.escrow_id, after_version=read_from, limit=answer.version - read_from
-    )
-    for recorded in page:
-        if recorded.command_id == by.command_id:
-            event = decode(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
-            if isinstance(event, e.AgreementProposed):
-                return event.number
-    return None
+    offered = await own_event(request, state.core.terms.escrow_id, answer, by=by, kind=e.AgreementProposed)
+    return answer_json(_followed(state, answer, number=offered.number))
 
 
 async def _told(

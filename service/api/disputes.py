@@ -1,4 +1,4 @@
-"""Routes of disputes: a party opens a case, its arbiter decides it, and the three of it look at it."""
+"""Routes of disputes: a party opens a case, the three of it talk in it, its arbiter decides it, all look at it."""
 
 import re
 
@@ -6,17 +6,32 @@ from aiohttp import web
 
 from actors.sealed import EscrowSecrets
 from domain import commands as c
-from domain.ids import CaseId, EscrowId
+from domain import events as e
+from domain.commands import AnyCommand
+from domain.decision import statement_bytes
+from domain.ids import CaseId, EscrowId, Sealed
 from domain.roles import Role
+from domain.states import Escrow
 from projections.api import Place
-from projections.rows import DisputeRow, PhotoRow
+from projections.rows import DisputeRow, MessageRow
 from schemas import requests as r
-from schemas.answers import CasePhoto, CaseShown, DisputeDecided, DisputeOpened, DisputePage
+from schemas.answers import moment
+from schemas.case_answers import (
+    CaseFollowed,
+    CaseShown,
+    DecisionStated,
+    DisputeDecided,
+    DisputeOpened,
+    DisputePage,
+    MessageAdded,
+)
 from schemas.cursor import encode_cursor
 from schemas.sealing import SealedKind
 from service.api import views
 from service.api.asking import check_query, limit_of, open_text, own_writes
 from service.api.door import (
+    Handler,
+    Keyed,
     answer_json,
     body_of,
     caller_of,
@@ -26,15 +41,21 @@ from service.api.door import (
     house_of,
     keyed,
     now,
+    own_event,
     role_in,
     seen,
 )
+from service.api.photo_list import PHOTOS, photos_of
 from service.auth import Caller
+from service.decisions import Decision, new_salt, sign_decision
 from service.problems import Refusal
 
+CLAIM_ADDED = "claim_added"
+MESSAGE_ADDED = "message_added"
+UNDER_REVIEW = "under_review"
 DECIDED = "decided"
-MODEL = "disputes"
-PHOTOS = "photos"
+MODEL, MESSAGES = "disputes", "messages"
+NUMBER_DIGITS_MAX = 9
 _CASE_ID = re.compile(r.CASE_ID)
 
 
@@ -42,6 +63,11 @@ def routes() -> list[web.RouteDef]:
     """Lists the routes of this module."""
     return [
         web.post("/api/disputes/open", open_dispute),
+        web.post("/api/disputes/buyer-response", _response(Role.BUYER)),
+        web.post("/api/disputes/vendor-response", _response(Role.VENDOR)),
+        web.post("/api/disputes/messages", add_message),
+        web.post("/api/disputes/review", review_dispute),
+        web.post("/api/disputes/statement", state_decision),
         web.post("/api/disputes/resolve", resolve_dispute),
         web.get("/api/disputes/arbiter", list_cases),
         web.get("/api/disputes/{case_id}", show_case),
@@ -88,40 +114,153 @@ async def open_dispute(request: web.Request) -> web.Response:
     return answer_json(opened)
 
 
-async def resolve_dispute(request: web.Request) -> web.Response:
-    """Takes the arbiter's decision, for good; what is paid for it is shown with the escrow."""
+def _response(role: Role) -> Handler:
+    """Makes the route on which one side answers the other's claim."""
+
+    async def handler(request: web.Request) -> web.Response:
+        caller = caller_of(request)
+        body = await body_of(request, r.AddClaim)
+        state = await _own_case(request, body.case_id, caller)
+        if role_in(state, caller) is not role:
+            raise Refusal(f"not_the_{role.value}")
+        by = keyed(request, caller, body)
+        await claim_key(request, by)
+        claim = await _sealed(request, state, SealedKind.CLAIM, role, body.claim)
+        command = c.AddClaim(at=now(request), by=caller.user, claim=claim)
+        return answer_json(await _case_followed(request, state, command, by=by, caller=caller, status=CLAIM_ADDED))
+
+    return handler
+
+
+async def review_dispute(request: web.Request) -> web.Response:
+    """Takes a case up; its arbiter's first message or decision does so too."""
     caller = caller_of(request)
-    body = await body_of(request, r.ResolveDispute)
-    case_id = CaseId(body.case_id)
-    try:
-        state = await seen(request, escrow_id_of_case(case_id), caller)
-    except Refusal:
-        raise Refusal("no_such_case") from None
-    if state.core.case is None:
-        raise Refusal("no_such_case")
-    terms = state.core.terms
+    body = await body_of(request, r.ReviewDispute)
+    state = await _own_case(request, body.case_id, caller)
     by = keyed(request, caller, body)
     await claim_key(request, by)
-    sealing = EscrowSecrets(house_of(request).store.vault, terms.escrow_id)
-    command = c.ResolveDispute(
-        at=now(request),
-        by=caller.user,
-        verdict=body.decision,
-        buyer_share_bp=body.buyer_share_bp,
-        reason=await sealing.seal(SealedKind.DECISION_REASON, Role.ARBITER.value, body.reason),
-    )
+    command = c.ReviewDispute(at=now(request), by=caller.user)
+    return answer_json(await _case_followed(request, state, command, by=by, caller=caller, status=UNDER_REVIEW))
+
+
+async def add_message(request: web.Request) -> web.Response:
+    """Takes a message of one of the three, perhaps in answer to an earlier one."""
+    caller = caller_of(request)
+    body = await body_of(request, r.AddMessage)
+    state = await _own_case(request, body.case_id, caller)
+    terms, role = state.core.terms, role_in(state, caller)
+    if role is None:
+        raise Refusal("not_of_the_case")
+    by = keyed(request, caller, body)
+    await claim_key(request, by)
+    text = await _sealed(request, state, SealedKind.MESSAGE, role, body.message)
+    command = c.AddMessage(at=now(request), by=caller.user, message=text, reply_to=body.reply_to)
     answer = await follow(request, terms.escrow_id, command, caller=caller, by=by)
-    decided = DisputeDecided(
-        case_id=case_id,
-        status=DECIDED,
-        winner_tx_hash=None,
-        arbiter_fee_tx_hash=None,
+    said = await own_event(request, terms.escrow_id, answer, by=by, kind=e.DisputeMessageAdded)
+    added = MessageAdded(
+        case_id=body.case_id,
+        status=MESSAGE_ADDED,
+        number=said.number,
+        sender_role=role.value,
+        at=moment(said.at),
+        reply_to=said.reply_to,
         escrow_id=terms.escrow_id,
         version=answer.version,
         state=answer.status,
         cursor=cursor_of(answer),
     )
+    return answer_json(added)
+
+
+async def state_decision(request: web.Request) -> web.Response:
+    """Tells an arbiter what it would sign for a decision; nothing is decided by it."""
+    caller = caller_of(request)
+    body = await body_of(request, r.StateDecision)
+    state = await _own_case(request, body.case_id, caller)
+    if role_in(state, caller) is not Role.ARBITER:
+        raise Refusal("not_the_arbiter")
+    meant = _meant(body)
+    said = meant.statement(state)
+    stated = DecisionStated(
+        case_id=body.case_id,
+        statement=statement_bytes(said).decode(),
+        reason_salt=meant.salt,
+        fee_atomic=said.fee_atomic,
+    )
+    return answer_json(stated)
+
+
+def _meant(body: r.StateDecision) -> Decision:
+    return Decision(
+        verdict=body.decision,
+        buyer_share_bp=body.buyer_share_bp,
+        reason=body.reason,
+        salt=body.reason_salt or new_salt(),
+    )
+
+
+async def resolve_dispute(request: web.Request) -> web.Response:
+    """Takes the arbiter's signed decision, for good; what is paid for it is shown with the escrow."""
+    caller = caller_of(request)
+    body = await body_of(request, r.ResolveDispute)
+    state = await _own_case(request, body.case_id, caller)
+    escrow_id, meant = state.core.terms.escrow_id, _meant(body)
+    by = keyed(request, caller, body)
+    await claim_key(request, by)
+    if role_in(state, caller) is not Role.ARBITER:
+        raise Refusal("not_the_arbiter")  # nobody else has anything signed
+    command = c.ResolveDispute(
+        at=now(request),
+        by=caller.user,
+        verdict=meant.verdict,
+        buyer_share_bp=meant.buyer_share_bp,
+        reason=await _sealed(request, state, SealedKind.DECISION_REASON, Role.ARBITER, meant.reason),
+        reason_salt=await _sealed(request, state, SealedKind.REASON_SALT, Role.ARBITER, meant.salt),
+        signed=await sign_decision(house_of(request).store.vault, state, meant, signature=body.signature),
+    )
+    answer = await follow(request, escrow_id, command, caller=caller, by=by)
+    decided = DisputeDecided(
+        case_id=body.case_id,
+        status=DECIDED,
+        winner_tx_hash=None,
+        arbiter_fee_tx_hash=None,
+        escrow_id=escrow_id,
+        version=answer.version,
+        state=answer.status,
+        cursor=cursor_of(answer),
+    )
     return answer_json(decided)
+
+
+async def _own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
+    """Returns the escrow of a case; to all but its three and administrators, who may not act in it, there is none."""
+    try:
+        state = await seen(request, escrow_id_of_case(CaseId(case_id)), caller)
+    except Refusal:
+        raise Refusal("no_such_case") from None
+    if state.core.case is None:
+        raise Refusal("no_such_case")
+    return state
+
+
+async def _sealed(request: web.Request, state: Escrow, kind: SealedKind, role: Role, text: str) -> Sealed:
+    sealing = EscrowSecrets(house_of(request).store.vault, state.core.terms.escrow_id)
+    return await sealing.seal(kind, role.value, text)
+
+
+async def _case_followed(
+    request: web.Request, state: Escrow, command: AnyCommand, *, by: Keyed, caller: Caller, status: str
+) -> CaseFollowed:
+    escrow_id = state.core.terms.escrow_id
+    answer = await follow(request, escrow_id, command, caller=caller, by=by)
+    return CaseFollowed(
+        case_id=case_id_of(escrow_id),
+        status=status,
+        escrow_id=escrow_id,
+        version=answer.version,
+        state=answer.status,
+        cursor=cursor_of(answer),
+    )
 
 
 # -- showing -------------------------------------------------------------------------------------------------
@@ -146,18 +285,33 @@ async def list_cases(request: web.Request) -> web.Response:
 async def show_case(request: web.Request) -> web.Response:
     """Shows a case to its three; to everybody else, administrators too, it does not exist."""
     caller = caller_of(request)
-    check_query(request, dict.fromkeys(("seen",)))
+    check_query(request, dict.fromkeys(("after_message", "limit", "seen")))
+    after, most = _after_message(request), limit_of(request)
     models = house_of(request).models
     await own_writes(request, MODEL)
+    await own_writes(request, MESSAGES)
     await own_writes(request, PHOTOS)
-    positions = models.positions(MODEL)
+    positions = models.positions(MESSAGES)
     row = await _case(request, request.match_info["case_id"])
     if row is None or caller.user not in (row.buyer_id, row.vendor_id, row.arbiter_id):
         raise Refusal("no_such_case")
-    case = views.dispute(row, await _opened(request, row))
-    return answer_json(
-        CaseShown(case=case, messages=(), photos=await _photos(request, row), cursor=encode_cursor(positions))
+    said = await models.rows.messages(row.escrow_id, after=after, limit=most + 1)
+    sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
+    shown = CaseShown(
+        case=views.dispute(row, await _opened(sealing, row)),
+        messages=tuple([views.message(each, await _text(sealing, each)) for each in said[:most]]),
+        messages_next=said[most - 1].number if len(said) > most else None,
+        photos=await photos_of(request, row.escrow_id, sealing),
+        cursor=encode_cursor(positions),
     )
+    return answer_json(shown)
+
+
+def _after_message(request: web.Request) -> int:
+    text = request.query.get("after_message", "0")
+    if not (text.isascii() and text.isdigit()) or len(text) > NUMBER_DIGITS_MAX:
+        raise Refusal("validation", detail="Expected a number of a message", facts={"path": "after_message"})
+    return int(text)
 
 
 async def _after(request: web.Request, caller: Caller) -> Place | None:
@@ -176,21 +330,15 @@ async def _case(request: web.Request, case_id: str) -> DisputeRow | None:
     return await house_of(request).models.rows.case(CaseId(case_id))
 
 
-async def _opened(request: web.Request, row: DisputeRow) -> views.OpenedCase:
-    sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
+async def _text(sealing: EscrowSecrets, row: MessageRow) -> str | None:
+    return await open_text(sealing, SealedKind.MESSAGE, row.by, row.message)
+
+
+async def _opened(sealing: EscrowSecrets, row: DisputeRow) -> views.OpenedCase:
     claims = {
         Role.BUYER: await open_text(sealing, SealedKind.CLAIM, Role.BUYER, row.buyer_claim),
         Role.VENDOR: await open_text(sealing, SealedKind.CLAIM, Role.VENDOR, row.vendor_claim),
     }
     reason = await open_text(sealing, SealedKind.DECISION_REASON, Role.ARBITER, row.reason)
-    return views.OpenedCase(claims=claims, reason=reason)
-
-
-async def _photos(request: web.Request, row: DisputeRow) -> tuple[CasePhoto, ...]:
-    sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
-    found = await house_of(request).models.rows.photos(row.escrow_id)
-    return tuple([views.photo(each, description=await _description(sealing, each)) for each in found])
-
-
-async def _description(sealing: EscrowSecrets, row: PhotoRow) -> str | None:
-    return await open_text(sealing, SealedKind.PICTURE_DESCRIPTION, row.photo_id, row.description)
+    salt = await open_text(sealing, SealedKind.REASON_SALT, Role.ARBITER, row.reason_salt)
+    return views.OpenedCase(claims=claims, reason=reason, reason_salt=salt)

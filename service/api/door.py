@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -12,11 +13,13 @@ from aiohttp import web
 from actors.desk import derived_id
 from actors.escrow import Accepted, KeyReused
 from domain.commands import AnyCommand
+from domain.event import Event
 from domain.ids import CommandId, EscrowId, Micros
 from domain.roles import Role
 from domain.states import Escrow
 from eventstore.api import AlreadyDone, Append, LogUnavailable, OutcomeUnknown
 from schemas.answers import Answer
+from schemas.codec import decode
 from schemas.cursor import encode_cursor
 from schemas.requests import ESCROW_ID, Request
 from service.auth import Caller, Right, TokenReader, TokenRefused
@@ -33,6 +36,10 @@ JSON = "application/json"
 _ESCROW_ID = re.compile(ESCROW_ID)
 _PATH = re.compile(r" - at `\$\.?(.*)`$")
 _R = TypeVar("_R", bound=Request)
+_E = TypeVar("_E", bound=Event)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+OWN_EVENTS_MAX = 8
+"""Events that one person's command leads to at the most, where one of them is looked for."""
 
 
 class Keyed(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +199,18 @@ async def follow(
     if not isinstance(answer, Accepted):
         raise refuse(answer)
     return answer
+
+
+async def own_event(request: web.Request, escrow_id: EscrowId, answer: Accepted, *, by: Keyed, kind: type[_E]) -> _E:
+    """Finds the event of a kind that a command led to, at its first telling or a repeated one."""
+    read_from = max(0, answer.version - OWN_EVENTS_MAX)
+    limit = answer.version - read_from
+    for recorded in await house_of(request).store.log.read_stream(escrow_id, after_version=read_from, limit=limit):
+        if recorded.command_id == by.command_id:
+            event = decode(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"{kind.__name__} is none of the command's events")
 
 
 def cursor_of(answer: Accepted) -> str:

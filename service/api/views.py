@@ -29,8 +29,9 @@ from domain.terms import Terms
 from domain.turns import Turn, awaited, turns
 from eventstore.api import Recorded
 from projections.models import outcome_of
-from projections.rows import DisputeRow, EscrowRow, PhotoRow, RecoveryRow
+from projections.rows import DisputeRow, EscrowRow, MessageRow, RecoveryRow
 from schemas import answers as a
+from schemas import case_answers as k
 from schemas import orders as o
 from schemas.answers import moment
 from schemas.problems import Problem
@@ -46,6 +47,7 @@ class OpenedCase(a.Answer, frozen=True, kw_only=True):
 
     claims: Mapping[Role, str | None]
     reason: str | None
+    reason_salt: str | None = None
 
 
 def summary(row: EscrowRow) -> a.EscrowSummary:
@@ -64,9 +66,9 @@ def summary(row: EscrowRow) -> a.EscrowSummary:
     )
 
 
-def dispute_line(row: DisputeRow) -> a.DisputeLine:
+def dispute_line(row: DisputeRow) -> k.DisputeLine:
     """Shows one line of an arbiter's list."""
-    return a.DisputeLine(
+    return k.DisputeLine(
         case_id=row.case_id,
         escrow_id=row.escrow_id,
         order_id=row.order_id,
@@ -80,9 +82,9 @@ def dispute_line(row: DisputeRow) -> a.DisputeLine:
     )
 
 
-def dispute(row: DisputeRow, opened: OpenedCase) -> a.DisputeCase:
+def dispute(row: DisputeRow, opened: OpenedCase) -> k.DisputeCase:
     """Shows a case with its texts."""
-    return a.DisputeCase(
+    return k.DisputeCase(
         case_id=row.case_id,
         escrow_id=row.escrow_id,
         order_id=row.order_id,
@@ -101,26 +103,28 @@ def dispute(row: DisputeRow, opened: OpenedCase) -> a.DisputeCase:
         reason=opened.reason,
         fee_atomic=row.fee_atomic,
         decided_at=_maybe(row.decided_at),
+        signed=_signed(row, opened),
         winner_tx_hash=row.winner_tx_hash,
         arbiter_fee_tx_hash=row.arbiter_fee_tx_hash,
     )
 
 
-def photo(row: PhotoRow, *, description: str | None) -> a.CasePhoto:
-    """Shows what is known of a picture."""
-    saw = {Role.BUYER: row.buyer_saw_at, Role.VENDOR: row.vendor_saw_at, Role.ARBITER: row.arbiter_saw_at}
-    return a.CasePhoto(
-        photo_id=row.photo_id,
-        uploader_role=row.uploader.value,
+def _signed(row: DisputeRow, opened: OpenedCase) -> k.SignedDecision | None:
+    if row.statement is None or row.signing_key is None or row.signature is None:
+        return None
+    return k.SignedDecision(
+        statement=row.statement, key=row.signing_key, signature=row.signature, reason_salt=opened.reason_salt
+    )
+
+
+def message(row: MessageRow, text: str | None) -> k.CaseMessage:
+    """Shows one message of a case."""
+    return k.CaseMessage(
+        number=row.number,
+        sender_role=row.by.value,
         at=moment(row.at),
-        description=description,
-        ipfs_hash=row.cid,
-        sha256=row.sha256,
-        media_type=row.media_type,
-        size=row.size,
-        width=row.width,
-        height=row.height,
-        shown={role.value: _maybe(at) for role, at in saw.items()},
+        message=text,
+        reply_to=row.reply_to,
     )
 
 

@@ -19,12 +19,25 @@ from projections.api import (
     RowsRefused,
 )
 from projections.differences import differences
+from projections.feeder import Change, write_of
 from projections.models import MODELS
 from projections.opening import open_models
 from projections.rebuild import rebuild
-from projections.rows import EscrowRow, Row
+from projections.rows import EscrowRow, MessageRow, Row
 from tests.given import ARBITER, BUYER, VENDOR
-from tests.model_worlds import LIVES, append, append_lives, batch_of, feed_all, new_events, unreadable
+from tests.model_worlds import (
+    LIVES,
+    append,
+    append_lives,
+    batch_of,
+    feed_all,
+    new_events,
+    recorded,
+    shown,
+    talked,
+    through,
+    unreadable,
+)
 from tests.patience import PATIENT
 from tests.store_worlds import StoreWorld
 
@@ -284,6 +297,49 @@ async def test_cases_are_found_by_name_and_by_arbiter(full: Models) -> None:
     assert await full.rows.cases_of(ARBITER, after=None, limit=5) == [row]
     assert await full.rows.cases_of(ARBITER, after=Place(row.opened_at, row.case_id), limit=5) == []
     assert await full.rows.cases_of(BUYER, after=None, limit=5) == []
+
+
+@two_backends
+async def test_what_is_said_in_a_case_comes_in_order_and_pages(full: Models) -> None:
+    events = new_events(talked().events)
+    await append(full.log, "esc_talked", events[:-1])
+    await feed_all(full.log, full.tables)
+    await append(full.log, "esc_talked", events[-1:], after=len(events) - 1)
+    await feed_all(full.log, full.tables)
+    first = await full.rows.messages(EscrowId("esc_talked"), after=0, limit=2)
+    rest = await full.rows.messages(EscrowId("esc_talked"), after=2, limit=2)
+    assert [(row.number, row.by, row.reply_to) for row in (*first, *rest)] == [
+        (1, Role.BUYER, None),
+        (2, Role.ARBITER, 1),
+        (3, Role.VENDOR, 2),
+    ]
+    assert await full.rows.messages(EscrowId("esc_disputed"), after=0, limit=2) == []
+    assert await differences(full.log, full.tables) == ()
+
+
+@two_backends
+async def test_pictures_of_a_case_come_in_order_with_who_was_shown_them(full: Models) -> None:
+    events = new_events(shown().events)
+    await append(full.log, "esc_shown", events[:-1])
+    await feed_all(full.log, full.tables)
+    assert [row.arbiter_saw_at for row in await full.rows.photos(EscrowId("esc_shown"))] == [None, None]
+    await append(full.log, "esc_shown", events[-1:], after=len(events) - 1)
+    await feed_all(full.log, full.tables)
+    first, second = await full.rows.photos(EscrowId("esc_shown"))
+    assert [(row.number, row.uploader, row.size) for row in (first, second)] == [
+        (0, Role.BUYER, 1_000),
+        (1, Role.VENDOR, 1_000),
+    ]
+    assert (first.arbiter_saw_at, second.arbiter_saw_at) == (None, shown().events[-1].at)
+    assert await full.rows.photos(EscrowId("esc_disputed")) == []
+    assert await differences(full.log, full.tables) == ()
+
+
+async def test_rows_that_stay_are_left_alone_when_others_come_behind_them() -> None:
+    life = talked()
+    before, after = (through(recorded(life)[:count]) for count in (len(life.events) - 1, len(life.events)))
+    write = write_of(Generation("messages", 1), [Change(before, after)])
+    assert (write.escrows, [row.number for row in write.rows if isinstance(row, MessageRow)]) == ((), [3])
 
 
 @two_backends

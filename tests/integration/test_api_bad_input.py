@@ -208,6 +208,8 @@ async def test_no_party_acts_for_another() -> None:
         await refused(world, 403, "not_the_arbiter", "POST", "/api/disputes/resolve", verdict, user=VENDOR)
         admin = {"user": "root", "rights": (Right.ADMIN,)}
         await refused(world, 403, "not_the_arbiter", "POST", "/api/disputes/resolve", verdict, **admin)
+        words = {"case_id": opened["case_id"], "message": "mine"}
+        await refused(world, 403, "not_of_the_case", "POST", "/api/disputes/messages", words, **admin)
 
 
 async def test_a_stranger_finds_nothing_whatever_they_ask() -> None:

@@ -61,8 +61,8 @@ async def test_a_picture_is_kept_sealed_under_its_cid_and_shown_to_the_three_alo
         assert hashlib.sha256(content).hexdigest() == added["sha256"]
         assert len(content) == added["size"]
     assert SECRET.encode() not in content and content not in sealed
-    for user, rights in (("mallory", ()), ("root", (Right.ADMIN,)), ("m", (Right.ARBITER,))):
-        answer, body = await fetch(world, case_id, added["photo_id"], user=user, rights=rights)
+    for stranger, rights in (("mallory", ()), ("root", (Right.ADMIN,)), ("m", (Right.ARBITER,))):
+        answer, body = await fetch(world, case_id, added["photo_id"], user=stranger, rights=rights)
         assert (answer.status, msgspec.json.decode(body)["code"]) == (404, "no_such_case")
 
 

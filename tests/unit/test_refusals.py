@@ -25,6 +25,7 @@ from tests.given import (
     START,
     VENDOR,
     Life,
+    add_evidence,
     awaiting_funding,
     completed,
     created,
@@ -113,6 +114,14 @@ PEOPLE: dict[str, tuple[Callable[[Micros], c.AnyCommand], dict[str, str]]] = {
     "open_dispute": (
         lambda at: c.OpenDispute(at=at, by=VENDOR, case_id=CaseId("case-2"), claim=Sealed("claim")),
         _table(f"funded delivering {_PAYING}", case_exists="disputed"),
+    ),
+    "add_message": (
+        lambda at: c.AddMessage(at=at, by=VENDOR, message=Sealed("said")),
+        {state: "ok" if state == "disputed" else "no_case" for state in STATES},
+    ),
+    "add_evidence": (
+        lambda at: add_evidence(at=at, by=VENDOR),
+        {state: "ok" if state == "disputed" else "no_case" for state in STATES},
     ),
     "add_claim": (
         lambda at: c.AddClaim(at=at, by=VENDOR, claim=Sealed("claim")),

@@ -44,7 +44,11 @@ KEPT_INSIDE = {
     # Sealed texts: the case shows them, opened, to those who may read them.
     "dispute_opened": {"claim"},
     "dispute_claim_added": {"claim"},
-    "dispute_decided": {"reason"},
+    "dispute_message_added": {"message"},
+    "dispute_decided": {"reason", "reason_salt"},
+    # What it is and where it lies, the case shows to those who may see it.
+    "evidence_added": {"cid", "sha256", "media_type", "size", "width", "height", "description"},
+    "evidence_shown": {"sha256"},
     # Which administrator acted, and why.
     "recovery_action_taken": {"by", "notes"},
     "key_shredded": {"by"},
