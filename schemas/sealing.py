@@ -24,6 +24,8 @@ class SealedKind(StrEnum):
     """Of the digest that a signed decision names its reason by."""
     DRAW_SEED = "draw_seed"
     """Of a chain of secrets, sealed under a key of its own stream."""
+    PICTURE = "picture"
+    PICTURE_DESCRIPTION = "picture_description"
     ADMIN_NOTES = "admin_notes"
 
 

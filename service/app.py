@@ -16,6 +16,7 @@ from service.api import (
     heads,
     maintenance,
     orders,
+    photos,
     pool,
     recovery,
     secrets,
@@ -25,6 +26,7 @@ from service.api.door import ARBITERS, CORRELATION_HEADER, CREATOR, HOUSE, TOKEN
 from service.arbiters import Arbiters
 from service.auth import TokenReader
 from service.creation import Creator
+from service.evidence import EvidenceRoom
 from service.house import House
 from service.keys import trusted_issuer
 from service.logs import bind_correlation
@@ -34,6 +36,20 @@ from service.telemetry import Telemetry
 log = structlog.get_logger(__name__)
 
 TELEMETRY = web.AppKey("telemetry", Telemetry)
+API_PARTS = (
+    escrows,
+    orders,
+    commands,
+    disputes,
+    photos,
+    arbiters,
+    recovery,
+    secrets,
+    maintenance,
+    heads,
+    stream,
+    pool,
+)
 
 
 def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Application:
@@ -45,11 +61,12 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     app[ARBITERS] = Arbiters(house)
     app[CREATOR] = Creator(house, app[ARBITERS])
     app[TELEMETRY] = telemetry or Telemetry()
+    app[photos.ROOM] = EvidenceRoom(house)
     _add_stream(app, house)
     _add_waits(app, house)
     _add_draws(app, house)
     heads.install(app, house)
-    for part in (escrows, orders, commands, disputes, arbiters, recovery, secrets, maintenance, heads, stream, pool):
+    for part in API_PARTS:
         app.router.add_routes(part.routes())
     return app
 

@@ -9,9 +9,11 @@ from aiohttp import web
 from actors.directory import DirectoryFull, Parked
 from actors.escrow import KeyReused, Rejected
 from actors.mail import ActorStopped, AskTimeout, MailboxFull
+from actors.picture.kinds import BadPicture
 from domain.evolve import ImpossibleHistory
 from domain.refusals import SENTENCES, Refused
 from eventstore.api import LogBusy, LogUnavailable, Shredded
+from eventstore.evidence import EvidenceUnavailable, EvidenceWrong
 from schemas.codec import UnknownEvent
 from schemas.problems import CONTENT_TYPE, Problem
 from service.auth import TokenRefused
@@ -44,6 +46,7 @@ STATUS: Mapping[str, int] = {
     "no_such_escrow": 404,
     "no_arbiter": 503,
     "roster_full": 409,
+    "no_such_photo": 404,
     "not_a_party": 403,
     "not_awaited": 409,
     "not_of_the_case": 403,
@@ -57,6 +60,8 @@ STATUS: Mapping[str, int] = {
     "order_live": 409,
     "payout_address_missing": 409,
     "payout_address_is_escrow": 422,
+    "photo_known": 409,
+    "photos_full": 409,
     "placeholder_address": 422,
     "proposal_invalid": 409,
     "reason_required": 422,
@@ -88,6 +93,8 @@ STATUS: Mapping[str, int] = {
     "delegate_unknown": 422,
     "escrow_stopped": 503,
     "event_unknown": 503,
+    "evidence_unavailable": 503,
+    "evidence_wrong": 502,
     "idempotency_key_invalid": 422,
     "idempotency_key_reused": 422,
     "internal": 500,
@@ -98,6 +105,13 @@ STATUS: Mapping[str, int] = {
     "no_such_slot": 404,
     "not_found": 404,
     "order_repeated": 422,
+    "picture_broken": 422,
+    "picture_empty": 422,
+    "picture_kind": 415,
+    "picture_pixels": 422,
+    "picture_polyglot": 422,
+    "picture_too_hard": 422,
+    "picture_too_large": 413,
     "pool_size_invalid": 422,
     "pool_unknown": 503,
     "request_invalid": 400,
@@ -132,16 +146,25 @@ DOOR_SENTENCES: Mapping[str, str] = {
     "cursor_invalid": "This is not a cursor of this service.",
     "escrow_stopped": "This escrow is stopped until an operator has looked at it; nothing is lost.",
     "event_unknown": "This escrow has an event that only a newer version of the service can read; nothing is lost.",
+    "evidence_unavailable": "The store of evidence does not answer now, or has not got this; nothing was changed.",
+    "evidence_wrong": "The store of evidence gave other bytes than those it was given; nothing of them is used.",
     "idempotency_key_invalid": "An Idempotency-Key is 1 to so many visible ASCII characters.",
     "idempotency_key_reused": "This Idempotency-Key was used before with another body.",
     "internal": "Something went wrong inside the service; nothing more is known to the outside.",
-    "media_type": "The body must be application/json.",
+    "media_type": "The body is not of the media type that is expected here.",
     "method_not_allowed": "This address does not know this method.",
     "no_slots": "This service has no wallet slots.",
     "no_such_case": "There is no such case.",
     "no_such_slot": "There is no wallet slot of this name.",
     "not_found": "There is nothing at this address.",
     "order_repeated": "This order stands in the batch before; the first one counts.",
+    "picture_broken": "This picture cannot be read to its end.",
+    "picture_empty": "The file is empty.",
+    "picture_kind": "By its content this is not a picture of a kind that is taken here.",
+    "picture_pixels": "The picture has more pixels than this service takes apart.",
+    "picture_polyglot": "The file is more than a picture: another program would find something of its own in it.",
+    "picture_too_hard": "Taking this picture apart took more time or memory than a picture should.",
+    "picture_too_large": "The picture's file is larger than this service accepts.",
     "pool_size_invalid": "There cannot be so many wallet processes here; nothing was changed.",
     "pool_unknown": "The data folder does not say how many wallet processes there are: start its world again.",
     "request_invalid": "The request is not one this service understands.",
@@ -191,6 +214,12 @@ def problem_of(error: BaseException) -> Problem:
             return problem("event_unknown")
         case Parked() | ImpossibleHistory():
             return problem("escrow_stopped")
+        case BadPicture():
+            return problem(error.code, facts=error.facts)
+        case EvidenceUnavailable():
+            return problem("evidence_unavailable")
+        case EvidenceWrong():
+            return problem("evidence_wrong")
         case NoPool():
             return problem("pool_unknown")
         case LogUnavailable() | AskTimeout() | ActorStopped():

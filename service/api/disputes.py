@@ -46,6 +46,7 @@ from service.api.door import (
     role_in,
     seen,
 )
+from service.api.photo_list import PHOTOS, photos_of
 from service.auth import Caller
 from service.decisions import Decision, new_salt, sign_decision
 from service.problems import Refusal
@@ -298,6 +299,7 @@ async def show_case(request: web.Request) -> web.Response:
     models = house_of(request).models
     await own_writes(request, MODEL)
     await own_writes(request, MESSAGES)
+    await own_writes(request, PHOTOS)
     positions = models.positions(MESSAGES)
     row = await _case(request, request.match_info["case_id"])
     if row is None or caller.user not in (row.buyer_id, row.vendor_id, row.arbiter_id):
@@ -308,7 +310,7 @@ async def show_case(request: web.Request) -> web.Response:
         case=views.dispute(row, await _opened(sealing, row)),
         messages=tuple([views.message(each, await _text(sealing, each)) for each in said[:most]]),
         messages_next=said[most - 1].number if len(said) > most else None,
-        photos=(),
+        photos=await photos_of(request, row.escrow_id, sealing),
         cursor=encode_cursor(positions),
     )
     return answer_json(shown)
