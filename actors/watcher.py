@@ -60,6 +60,8 @@ class ChainWatcher:
         self._down_since: Micros | None = None
         self._has_looked = False
         self._sees = False
+        self._behind: Collection[EscrowId] = ()
+        """Those that the last look did not show the chain to its end."""
         self._blindness: Blindness | None = None
         self._says = ""
 
@@ -70,8 +72,12 @@ class ChainWatcher:
 
     @property
     def sees(self) -> bool:
-        """Whether the last look got an answer, and every escrow was brought what was new in it."""
+        """Whether the last look got an answer, and every escrow that moved was taken note of."""
         return self._sees
+
+    def shows(self, escrow_id: EscrowId) -> bool:
+        """Says whether the last look left an escrow nothing to learn; always so of one that is not watched."""
+        return self._sees and escrow_id not in self._behind
 
     @property
     def blindness(self) -> Blindness | None:
@@ -105,11 +111,17 @@ class ChainWatcher:
             self._note_down(down)
             return
         self._note_up()
+        behind = {*self._to_read, *(self._watched.keys() - views.keys())}
         for escrow_id, view in views.items():
             watched = self._watched[escrow_id]
             shown = facts_of(view, watched.final_confirmations)
-            if shown != watched.settled and await self._shown(escrow_id, watched, view):
+            if shown == watched.settled:
+                continue
+            if await self._shown(escrow_id, watched, view):
                 watched.settled = shown
+            else:
+                behind.add(escrow_id)
+        self._behind = behind
         self._has_looked = True
         self._sees = noted
 

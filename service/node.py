@@ -183,11 +183,12 @@ class Node:
             after = (page[-1].escrow_id, page[-1].role)
 
     async def _due(self, now: Micros) -> AsyncIterator[tuple[EscrowId, str, Micros]]:
-        """Yields nothing while the chain is not seen: a deposit that nobody here has looked for may be in it."""
+        """Yields nothing of whom the chain is not shown: a deposit that nobody here has looked for may be in it."""
         after = None
         while self.watcher.sees and (page := await self.models.rows.due(now, after=after, limit=PAGE_MAX)):
             for deadline in page:
-                yield deadline.escrow_id, deadline.kind, deadline.due
+                if self.watcher.shows(deadline.escrow_id):
+                    yield deadline.escrow_id, deadline.kind, deadline.due
             after = page[-1]
 
     async def _moved_since(self, positions: Mapping[int, int]) -> AsyncIterator[tuple[EscrowId, int, int]]:

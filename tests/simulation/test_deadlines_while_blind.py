@@ -2,9 +2,14 @@
 
 import asyncio
 
+import msgspec
+
 from actors.clock import SystemClock
 from domain.ids import EscrowId
 from domain.states import money_of
+from eventstore.api import LogUnavailable, Vault
+from eventstore.opening import memory_store
+from schemas.sealing import SealedKind
 from service.node import Node
 from tests.given import AMOUNT
 from tests.sim_world import SimWorld, create, set_addresses, until, until_true
@@ -65,3 +70,37 @@ async def blind_for_some_looks(node: Node) -> None:
     for _ in range(10):
         await asyncio.sleep(node._limits.time_look_s)
         assert not node.watcher.sees
+
+
+class VaultAway:
+    """A vault that opens no view key while it is away, and counts how often it was asked."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self.seal, self.tag, self.check, self.shred = vault.seal, vault.tag, vault.check, vault.shred
+        self.away, self.asked = True, 0
+
+    async def open(self, stream_id: str, *, event: str, field: str, sealed: str) -> bytes:
+        if self.away and event == SealedKind.VIEW_KEY:
+            self.asked += 1
+            raise LogUnavailable("away")
+        return await self._vault.open(stream_id, event=event, field=field, sealed=sealed)
+
+
+async def test_an_escrow_whose_view_key_cannot_be_opened_just_now_is_not_cancelled_over_a_deposit_on_chain():
+    clock = ShiftedClock()
+    store = memory_store(partitions=4)
+    world = SimWorld(store=lambda: store, clock=clock)
+    escrow_id = await awaiting(world, clock)
+    vault = VaultAway(store.vault)
+    async with world.running(store=msgspec.structs.replace(store, vault=vault)) as node:
+        money = money_of(await until(node, escrow_id, "awaiting_funding"))
+        assert money is not None
+        world.chain.pay(money.address, AMOUNT)
+        world.chain.mine(10)
+        before = vault.asked
+        await until_true(lambda: vault.asked > before + 10)
+        assert node.watcher.sees, "the others are seen"
+        await until(node, escrow_id, "awaiting_funding")
+        vault.away = False
+        await until(node, escrow_id, "funded")
