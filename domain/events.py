@@ -247,6 +247,13 @@ class DisputeReviewed(Event, frozen=True, kw_only=True):
     """The arbiter took the case up."""
 
 
+class DisputeEscalated(Event, frozen=True, kw_only=True):
+    """The case was undecided for so long that administrators look at it."""
+
+    hours_open: int
+    """Whole hours since it was opened, outages of our own daemon not counted."""
+
+
 class DisputeDecided(Event, frozen=True, kw_only=True):
     """The arbiter decided; final."""
 
@@ -344,8 +351,8 @@ AnyEvent = (
     | DepositSeen | DepositConfirmed | DepositUnlocked | DepositLost | DepositReturned | Funded | FundingLost
     | SpendSeen | SpendConfirmed | SpendFinal | SpendLost
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn
-    | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeDecided | DisputeResolved
-    | DisputeClosed
+    | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeEscalated
+    | DisputeDecided | DisputeResolved | DisputeClosed
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid
@@ -363,6 +370,7 @@ NO_ACTIVITY = (
     ReminderDue,
     StuckStageReached,
     ManualRecoveryRequired,
+    DisputeEscalated,
     ChainCompared,
     RecoveryItemOpened,
     RecoveryItemClosed,

@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 from eventstore.api import LogBusy, LogUnavailable
 from service.api import (
     arbiters,
+    cases,
     commands,
     disputes,
     escrows,
@@ -49,7 +50,20 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     _add_waits(app, house)
     _add_draws(app, house)
     heads.install(app, house)
-    for part in (escrows, orders, commands, disputes, arbiters, recovery, secrets, maintenance, heads, stream, pool):
+    for part in (
+        escrows,
+        orders,
+        commands,
+        disputes,
+        cases,
+        arbiters,
+        recovery,
+        secrets,
+        maintenance,
+        heads,
+        stream,
+        pool,
+    ):
         app.router.add_routes(part.routes())
     return app
 
