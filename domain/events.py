@@ -251,6 +251,13 @@ class DisputeReviewed(Event, frozen=True, kw_only=True):
     """The arbiter took the case up."""
 
 
+class DisputeEscalated(Event, frozen=True, kw_only=True):
+    """The case was undecided for so long that administrators look at it."""
+
+    hours_open: int
+    """Whole hours since it was opened, outages of our own daemon not counted."""
+
+
 class DisputeDecided(Event, frozen=True, kw_only=True):
     """The arbiter decided; final."""
 
@@ -348,8 +355,9 @@ AnyEvent = (
     | DepositSeen | DepositConfirmed | DepositUnlocked | DepositLost | DepositReturned | Funded | FundingLost
     | SpendSeen | SpendConfirmed | SpendFinal | SpendLost
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn
-    | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeDecided | DisputeResolved
-    | DisputeClosed | EvidenceAdded | EvidenceShown
+    | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeEscalated
+    | DisputeDecided | DisputeResolved | DisputeClosed
+    | EvidenceAdded | EvidenceShown
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | FeeBandSet | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid
@@ -367,6 +375,7 @@ NO_ACTIVITY = (
     ReminderDue,
     StuckStageReached,
     ManualRecoveryRequired,
+    DisputeEscalated,
     ChainCompared,
     RecoveryItemOpened,
     RecoveryItemClosed,

@@ -107,6 +107,7 @@ class Case(Record, frozen=True, kw_only=True):
     reason: Sealed | None = None
     reason_salt: Sealed | None = None
     signed: Signed | None = None
+    escalated_at: Micros | None = None
     decided_at: Micros | None = None
     winner_tx_hash: TxHash | None = None
     evidence: tuple[Evidence, ...] = ()

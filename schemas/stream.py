@@ -57,6 +57,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "dispute_claim_added": ("by",),
     "dispute_message_added": ("number", "by", "reply_to"),
     "dispute_reviewed": (),
+    "dispute_escalated": ("hours_open",),
     "dispute_decided": ("verdict", "buyer_share_bp", "fee_atomic", "signed"),
     "dispute_resolved": _TX,
     "dispute_closed": ("reason",),

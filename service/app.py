@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 from eventstore.api import LogBusy, LogUnavailable
 from service.api import (
     arbiters,
+    cases,
     commands,
     disputes,
     escrows,
@@ -41,6 +42,7 @@ API_PARTS = (
     orders,
     commands,
     disputes,
+    cases,
     photos,
     arbiters,
     recovery,
