@@ -14,6 +14,7 @@ from service.creation import Creator
 from service.house import House
 from service.keys import trusted_issuer
 from service.logs import bind_correlation
+from service.pages import site
 from service.problems import problem_of, response
 from service.telemetry import Telemetry
 
@@ -33,6 +34,7 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     _add_stream(app, house)
     _add_waits(app, house)
     heads.install(app, house)
+    site.install(app, house, app[stream.HUB])
     for part in (escrows, orders, commands, disputes, recovery, secrets, maintenance, heads, stream, pool):
         app.router.add_routes(part.routes())
     return app

@@ -21,16 +21,15 @@ from schemas.sealing import SealedKind
 from service.api import views
 from service.api.asking import check_query, limit_of, open_text, own_writes
 from service.api.door import (
-    Handler,
+    Command,
     Keyed,
     answer_json,
-    body_of,
     caller_of,
     claim_key,
+    commanded,
     cursor_of,
     follow,
     house_of,
-    keyed,
     now,
     own_event,
     role_in,
@@ -51,12 +50,12 @@ _CASE_ID = re.compile(r.CASE_ID)
 def routes() -> list[web.RouteDef]:
     """Lists the routes of this module."""
     return [
-        web.post("/api/disputes/open", open_dispute),
-        web.post("/api/disputes/buyer-response", _response(Role.BUYER)),
-        web.post("/api/disputes/vendor-response", _response(Role.VENDOR)),
-        web.post("/api/disputes/messages", add_message),
-        web.post("/api/disputes/review", review_dispute),
-        web.post("/api/disputes/resolve", resolve_dispute),
+        web.post("/api/disputes/open", commanded(r.OpenDispute, open_dispute)),
+        web.post("/api/disputes/buyer-response", commanded(r.AddClaim, answer_as(Role.BUYER))),
+        web.post("/api/disputes/vendor-response", commanded(r.AddClaim, answer_as(Role.VENDOR))),
+        web.post("/api/disputes/messages", commanded(r.AddMessage, add_message)),
+        web.post("/api/disputes/review", commanded(r.ReviewDispute, review_dispute)),
+        web.post("/api/disputes/resolve", commanded(r.ResolveDispute, resolve_dispute)),
         web.get("/api/disputes/arbiter", list_cases),
         web.get("/api/disputes/{case_id}", show_case),
     ]
@@ -72,15 +71,12 @@ def escrow_id_of_case(case_id: CaseId) -> EscrowId:
     return EscrowId(f"esc_{case_id.removeprefix('case_')}")
 
 
-async def open_dispute(request: web.Request) -> web.Response:
+async def open_dispute(request: web.Request, body: r.OpenDispute, caller: Caller, by: Keyed) -> DisputeOpened:
     """Opens the case of an escrow with the caller's claim."""
-    caller = caller_of(request)
-    body = await body_of(request, r.OpenDispute)
     state = await seen(request, body.escrow_id, caller)
     terms, role = state.core.terms, role_in(state, caller)
     if role is None:
         raise Refusal("not_a_party")
-    by = keyed(request, caller, body)
     await claim_key(request, by)
     case_id = case_id_of(terms.escrow_id)
     sealing = EscrowSecrets(house_of(request).store.vault, terms.escrow_id)
@@ -91,7 +87,7 @@ async def open_dispute(request: web.Request) -> web.Response:
         claim=await sealing.seal(SealedKind.CLAIM, role.value, body.claim),
     )
     answer = await follow(request, terms.escrow_id, command, caller=caller, by=by)
-    opened = DisputeOpened(
+    return DisputeOpened(
         case_id=case_id,
         arbiter_id=terms.arbiter_id,
         escrow_id=terms.escrow_id,
@@ -99,53 +95,43 @@ async def open_dispute(request: web.Request) -> web.Response:
         state=answer.status,
         cursor=cursor_of(answer),
     )
-    return answer_json(opened)
 
 
-def _response(role: Role) -> Handler:
-    """Makes the route on which one side answers the other's claim."""
+def answer_as(role: Role) -> Command[r.AddClaim]:
+    """Makes the command by which one side answers the other's claim."""
 
-    async def handler(request: web.Request) -> web.Response:
-        caller = caller_of(request)
-        body = await body_of(request, r.AddClaim)
-        state = await _own_case(request, body.case_id, caller)
+    async def add_claim(request: web.Request, body: r.AddClaim, caller: Caller, by: Keyed) -> CaseFollowed:
+        state = await own_case(request, body.case_id, caller)
         if role_in(state, caller) is not role:
             raise Refusal(f"not_the_{role.value}")
-        by = keyed(request, caller, body)
         await claim_key(request, by)
         claim = await _sealed(request, state, SealedKind.CLAIM, role, body.claim)
         command = c.AddClaim(at=now(request), by=caller.user, claim=claim)
-        return answer_json(await _case_followed(request, state, command, by=by, caller=caller, status=CLAIM_ADDED))
+        return await _case_followed(request, state, command, by=by, caller=caller, status=CLAIM_ADDED)
 
-    return handler
+    return add_claim
 
 
-async def review_dispute(request: web.Request) -> web.Response:
+async def review_dispute(request: web.Request, body: r.ReviewDispute, caller: Caller, by: Keyed) -> CaseFollowed:
     """Takes a case up; its arbiter's first message or decision does so too."""
-    caller = caller_of(request)
-    body = await body_of(request, r.ReviewDispute)
-    state = await _own_case(request, body.case_id, caller)
-    by = keyed(request, caller, body)
+    state = await own_case(request, body.case_id, caller)
     await claim_key(request, by)
     command = c.ReviewDispute(at=now(request), by=caller.user)
-    return answer_json(await _case_followed(request, state, command, by=by, caller=caller, status=UNDER_REVIEW))
+    return await _case_followed(request, state, command, by=by, caller=caller, status=UNDER_REVIEW)
 
 
-async def add_message(request: web.Request) -> web.Response:
+async def add_message(request: web.Request, body: r.AddMessage, caller: Caller, by: Keyed) -> MessageAdded:
     """Takes a message of one of the three, perhaps in answer to an earlier one."""
-    caller = caller_of(request)
-    body = await body_of(request, r.AddMessage)
-    state = await _own_case(request, body.case_id, caller)
+    state = await own_case(request, body.case_id, caller)
     terms, role = state.core.terms, role_in(state, caller)
     if role is None:
         raise Refusal("not_of_the_case")
-    by = keyed(request, caller, body)
     await claim_key(request, by)
     text = await _sealed(request, state, SealedKind.MESSAGE, role, body.message)
     command = c.AddMessage(at=now(request), by=caller.user, message=text, reply_to=body.reply_to)
     answer = await follow(request, terms.escrow_id, command, caller=caller, by=by)
     said = await own_event(request, terms.escrow_id, answer, by=by, kind=e.DisputeMessageAdded)
-    added = MessageAdded(
+    return MessageAdded(
         case_id=body.case_id,
         status=MESSAGE_ADDED,
         number=said.number,
@@ -157,16 +143,12 @@ async def add_message(request: web.Request) -> web.Response:
         state=answer.status,
         cursor=cursor_of(answer),
     )
-    return answer_json(added)
 
 
-async def resolve_dispute(request: web.Request) -> web.Response:
+async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: Caller, by: Keyed) -> DisputeDecided:
     """Takes the arbiter's decision, for good; what is paid for it is shown with the escrow."""
-    caller = caller_of(request)
-    body = await body_of(request, r.ResolveDispute)
-    state = await _own_case(request, body.case_id, caller)
+    state = await own_case(request, body.case_id, caller)
     terms = state.core.terms
-    by = keyed(request, caller, body)
     await claim_key(request, by)
     command = c.ResolveDispute(
         at=now(request),
@@ -176,7 +158,7 @@ async def resolve_dispute(request: web.Request) -> web.Response:
         reason=await _sealed(request, state, SealedKind.DECISION_REASON, Role.ARBITER, body.reason),
     )
     answer = await follow(request, terms.escrow_id, command, caller=caller, by=by)
-    decided = DisputeDecided(
+    return DisputeDecided(
         case_id=body.case_id,
         status=DECIDED,
         winner_tx_hash=None,
@@ -186,10 +168,9 @@ async def resolve_dispute(request: web.Request) -> web.Response:
         state=answer.status,
         cursor=cursor_of(answer),
     )
-    return answer_json(decided)
 
 
-async def _own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
+async def own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
     """Returns the escrow of a case; to all but its three and administrators, who may not act in it, there is none."""
     try:
         state = await seen(request, escrow_id_of_case(CaseId(case_id)), caller)
@@ -227,40 +208,48 @@ async def list_cases(request: web.Request) -> web.Response:
     """Lists the cases in which the caller is the arbiter and that are neither resolved nor closed, newest first."""
     caller = caller_of(request)
     check_query(request, dict.fromkeys(("limit", "after", "seen")))
-    models, most = house_of(request).models, limit_of(request)
+    return answer_json(await cases_listed(request, caller, most=limit_of(request)))
+
+
+async def cases_listed(request: web.Request, caller: Caller, *, most: int) -> DisputePage:
+    """Reads a page of an arbiter's cases; raises `Refusal` for a query that means nothing."""
+    models = house_of(request).models
     await own_writes(request, MODEL)
     positions = models.positions(MODEL)  # read first: the rows may only be further
     found = await models.rows.cases_of(caller.user, after=await _after(request, caller), limit=most + 1)
-    shown = DisputePage(
+    return DisputePage(
         cases=tuple(views.dispute_line(row) for row in found[:most]),
         next=found[most - 1].case_id if len(found) > most else None,
         cursor=encode_cursor(positions),
     )
-    return answer_json(shown)
 
 
 async def show_case(request: web.Request) -> web.Response:
-    """Shows a case to its three; to everybody else, administrators too, it does not exist."""
+    """Shows a case to its three."""
     caller = caller_of(request)
     check_query(request, dict.fromkeys(("after_message", "limit", "seen")))
     after, most = _after_message(request), limit_of(request)
+    return answer_json(await case_shown(request, request.match_info["case_id"], caller, after=after, most=most))
+
+
+async def case_shown(request: web.Request, case_id: str, caller: Caller, *, after: int, most: int) -> CaseShown:
+    """Reads a case with so many messages behind one; to all but its three, administrators too, it does not exist."""
     models = house_of(request).models
     await own_writes(request, MODEL)
     await own_writes(request, MESSAGES)
     positions = models.positions(MESSAGES)
-    row = await _case(request, request.match_info["case_id"])
+    row = await _case(request, case_id)
     if row is None or caller.user not in (row.buyer_id, row.vendor_id, row.arbiter_id):
         raise Refusal("no_such_case")
     said = await models.rows.messages(row.escrow_id, after=after, limit=most + 1)
     sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
-    shown = CaseShown(
+    return CaseShown(
         case=views.dispute(row, await _opened(sealing, row)),
         messages=tuple([views.message(each, await _text(sealing, each)) for each in said[:most]]),
         messages_next=said[most - 1].number if len(said) > most else None,
         photos=(),
         cursor=encode_cursor(positions),
     )
-    return answer_json(shown)
 
 
 def _after_message(request: web.Request) -> int:
