@@ -8,7 +8,7 @@ import msgspec
 
 from domain.chain import ChainView
 from domain.difference import Difference
-from domain.events import Verdict
+from domain.events import Signed, Verdict
 from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, UserId, WalletId
 from domain.money import Atomic
 from domain.roles import Role
@@ -106,6 +106,9 @@ class ResolveDispute(Command, frozen=True, kw_only=True):
     verdict: Verdict
     buyer_share_bp: int | None
     reason: Sealed
+    reason_salt: Sealed | None = None
+    signed: Signed | None = None
+    """Checked where keys are known."""
 
 
 class ProposeAgreement(Command, frozen=True, kw_only=True):

@@ -154,6 +154,8 @@ def _decision(
         buyer_share_bp=command.buyer_share_bp,
         fee_atomic=fee,
         reason=command.reason,
+        reason_salt=command.reason_salt,
+        signed=command.signed,
     )
     payout = open_payout(
         money,

@@ -39,6 +39,17 @@ class Verdict(StrEnum):
     SPLIT = "split"
 
 
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """An arbiter's signature under its decision."""
+
+    key: str
+    """The identity key of the arbiter's seat, 64 hex digits."""
+    signature: str
+    """Over the statement of the decision, 128 hex digits."""
+    reason_digest: str
+    """sha256 of salt and reason, hex."""
+
+
 class Share(msgspec.Struct, frozen=True, kw_only=True):
     """One destination of a payout. Roles with the same address share one destination."""
 

@@ -9,6 +9,7 @@ from domain.difference import Difference
 from domain.event import Event as Event
 from domain.event import Purpose as Purpose
 from domain.event import Share as Share
+from domain.event import Signed as Signed
 from domain.event import Verdict as Verdict
 from domain.events_money import ArbiterFeePaid as ArbiterFeePaid
 from domain.events_money import DepositConfirmed as DepositConfirmed
@@ -250,6 +251,9 @@ class DisputeDecided(Event, frozen=True, kw_only=True):
     buyer_share_bp: int | None
     fee_atomic: Atomic
     reason: Sealed
+    reason_salt: Sealed | None = None
+    signed: Signed | None = None
+    """None in decisions taken before they were signed."""
 
 
 class DisputeResolved(Event, frozen=True, kw_only=True):

@@ -76,6 +76,8 @@ def _with_verdict(case: Case, event: e.DisputeDecided) -> Case:
         buyer_share_bp=event.buyer_share_bp,
         fee_atomic=event.fee_atomic,
         reason=event.reason,
+        reason_salt=event.reason_salt,
+        signed=event.signed,
         decided_at=event.at,
         touched_at=event.at,
     )
@@ -139,7 +141,7 @@ def _shredded(core: Core, event: e.KeyShredded) -> Core:
 
 def _blanked(case: Case) -> Case:
     messages = tuple(replace(each, text=None) for each in case.messages)
-    return replace(case, claims={}, messages=messages, reason=None)
+    return replace(case, claims={}, messages=messages, reason=None, reason_salt=None)
 
 
 def _retried(state: Escrow) -> Escrow:

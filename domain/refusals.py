@@ -49,6 +49,8 @@ SENTENCES: dict[str, str] = {
     "retention_runs": "The secrets of this escrow are kept for a while yet.",
     "seat_taken": "This seat is already taken.",
     "secrets_shredded": "The secrets of this escrow were shredded: nothing more is possible with it.",
+    "signature_invalid": "The signature is not the arbiter's seat's, or not over this decision.",
+    "signature_required": "The arbiter's seat is not hosted here: its own key signs the decision.",
     "slots_busy": "As many seats wait for a wallet slot as may; try again shortly.",
     "three_must_differ": "Buyer, vendor and arbiter must be three different people.",
     "unsettled": "Something of this escrow still waits for somebody: it is settled first.",

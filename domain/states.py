@@ -5,7 +5,7 @@ from enum import StrEnum
 from msgspec import field
 
 from domain.difference import Difference
-from domain.events import Verdict
+from domain.events import Signed, Verdict
 from domain.ids import Address, CaseId, Micros, Sealed, TxHash, WalletId
 from domain.money import Atomic
 from domain.record import Record
@@ -88,6 +88,8 @@ class Case(Record, frozen=True, kw_only=True):
     buyer_share_bp: int | None = None
     fee_atomic: Atomic = Atomic(0)
     reason: Sealed | None = None
+    reason_salt: Sealed | None = None
+    signed: Signed | None = None
     decided_at: Micros | None = None
     winner_tx_hash: TxHash | None = None
     late: bool = False

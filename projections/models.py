@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from domain.deadlines import deadlines
+from domain.decision import statement, statement_bytes
 from domain.dispute import fee_tx_hash
 from domain.roles import THREE, Role, SeatKind
-from domain.states import TERMINAL, CaseStatus, Completed, Disputed, Escrow, Refunded, money_of, name
+from domain.states import TERMINAL, Case, CaseStatus, Completed, Disputed, Escrow, Refunded, money_of, name
+from domain.terms import Terms
 from domain.turns import in_line, turns
 from projections.folds import Standing
 from projections.rows import (
@@ -77,7 +79,7 @@ def disputes(standing: Standing) -> Sequence[DisputeRow]:
     case = state.core.case if state is not None else None
     if state is None or case is None:
         return ()
-    terms = state.core.terms
+    terms, signed = state.core.terms, case.signed
     row = DisputeRow(
         escrow_id=standing.escrow_id,
         case_id=case.case_id,
@@ -97,12 +99,29 @@ def disputes(standing: Standing) -> Sequence[DisputeRow]:
         decision=case.verdict.value if case.verdict else None,
         buyer_share_bp=case.buyer_share_bp,
         reason=case.reason,
+        reason_salt=case.reason_salt,
+        statement=_statement(terms, case),
+        signing_key=signed.key if signed else None,
+        signature=signed.signature if signed else None,
         fee_atomic=case.fee_atomic,
         decided_at=case.decided_at,
         winner_tx_hash=case.winner_tx_hash if case.status is CaseStatus.RESOLVED else None,
         arbiter_fee_tx_hash=fee_tx_hash(state),
     )
     return (row,)
+
+
+def _statement(terms: Terms, case: Case) -> str | None:
+    if case.signed is None or case.verdict is None:
+        return None
+    said = statement(
+        terms,
+        case_id=case.case_id,
+        verdict=case.verdict,
+        buyer_share_bp=case.buyer_share_bp,
+        reason_digest=case.signed.reason_digest,
+    )
+    return statement_bytes(said).decode()
 
 
 def messages(standing: Standing) -> Sequence[MessageRow]:

@@ -68,8 +68,8 @@ limit $3;
 -- name: case
 -- One case.
 select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    touched_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, fee_atomic, decided_at, winner_tx_hash,
-    arbiter_fee_tx_hash
+    touched_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key, signature,
+    fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
 from model_disputes
 where generation = (select live from read_models where model = 'disputes') and case_id = $1
 limit 1;
@@ -77,8 +77,8 @@ limit 1;
 -- name: cases_of
 -- An arbiter's cases that are neither resolved nor closed, newest first.
 select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    touched_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, fee_atomic, decided_at, winner_tx_hash,
-    arbiter_fee_tx_hash
+    touched_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key, signature,
+    fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
 from model_disputes
 where generation = (select live from read_models where model = 'disputes') and arbiter_id = $1 and awaited
     and (opened_at, case_id) < ($2, $3)

@@ -55,6 +55,11 @@ class DisputeRow(Row, frozen=True, kw_only=True):
     buyer_share_bp: int | None
     reason: Sealed | None
     fee_atomic: Atomic
+    reason_salt: Sealed | None
+    statement: str | None
+    """What the arbiter signed."""
+    signing_key: str | None
+    signature: str | None
     decided_at: Micros | None
     winner_tx_hash: TxHash | None
     arbiter_fee_tx_hash: TxHash | None

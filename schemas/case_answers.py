@@ -53,6 +53,25 @@ class DisputeDecided(Answer, frozen=True, kw_only=True):
     cursor: str
 
 
+class DecisionStated(Answer, frozen=True, kw_only=True):
+    """What an arbiter would sign: the bytes of `statement` (UTF-8), which are hashed and encoded no further."""
+
+    case_id: str
+    statement: str
+    reason_salt: str
+    fee_atomic: int
+
+
+class SignedDecision(Answer, frozen=True, kw_only=True):
+    """What proves a decision to anybody who knows the key of the arbiter's seat."""
+
+    statement: str
+    key: str
+    signature: str
+    reason_salt: str | None
+    """Null once the case's key is shredded; sha256 of salt and reason is the `reason_sha256` of the statement."""
+
+
 class DisputeLine(Answer, frozen=True, kw_only=True):
     """One line of an arbiter's list."""
 
@@ -97,6 +116,8 @@ class DisputeCase(Answer, frozen=True, kw_only=True):
     reason: str | None
     fee_atomic: int
     decided_at: str | None
+    signed: SignedDecision | None
+    """Null before the decision, and of one taken before decisions were signed."""
     winner_tx_hash: str | None
     arbiter_fee_tx_hash: str | None
 

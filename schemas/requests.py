@@ -116,10 +116,17 @@ class ReviewDispute(Request, frozen=True, kw_only=True):
     case_id: CaseIdText
 
 
-class ResolveDispute(Request, frozen=True, kw_only=True):
-    """An arbiter's decision; `buyer_share_bp` for a split only."""
+class StateDecision(Request, frozen=True, kw_only=True):
+    """A decision as an arbiter means to take it; `buyer_share_bp` for a split only."""
 
     case_id: CaseIdText
     decision: Verdict
     buyer_share_bp: BasisPoints | None = None
     reason: Text
+    reason_salt: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")] | None = None
+
+
+class ResolveDispute(StateDecision, frozen=True, kw_only=True):
+    """An arbiter's decision; one whose key is not held here sends its signature, and the salt that it signed with."""
+
+    signature: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}\Z")] | None = None

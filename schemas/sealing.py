@@ -20,6 +20,8 @@ class SealedKind(StrEnum):
     MESSAGE = "message"
     """Of the conversation in a case."""
     DECISION_REASON = "decision_reason"
+    REASON_SALT = "reason_salt"
+    """Of the digest that a signed decision names its reason by."""
     ADMIN_NOTES = "admin_notes"
 
 

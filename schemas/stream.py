@@ -18,7 +18,8 @@ _SIGNED = ("payout", "epoch", "tx_hash")
 
 SHOWN: Mapping[str, tuple[str, ...]] = {
     # No address at all: a payout address is its owner's own business, and the pay-in address is shown by the escrow
-    # itself, once both parties can be paid out. Wallets, keys, signatures and digests are the seats' business.
+    # itself, once both parties can be paid out. Wallets, keys, signatures and digests are the seats' business; only an
+    # arbiter's signature under its decision is everybody's.
     "escrow_created": ("terms",),
     "payout_address_set": ("role",),
     "address_change_proposed": ("role",),
@@ -56,7 +57,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "dispute_claim_added": ("by",),
     "dispute_message_added": ("number", "by", "reply_to"),
     "dispute_reviewed": (),
-    "dispute_decided": ("verdict", "buyer_share_bp", "fee_atomic"),
+    "dispute_decided": ("verdict", "buyer_share_bp", "fee_atomic", "signed"),
     "dispute_resolved": _TX,
     "dispute_closed": ("reason",),
     # Payouts: parts by role, never by address

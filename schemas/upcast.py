@@ -6,6 +6,7 @@ Body = dict[str, object]
 
 CURRENT: Mapping[str, int] = {
     "call_intended": 2,
+    "dispute_decided": 2,
     "escrow_created": 2,
     "payout_opened": 2,
     "spend_seen": 2,
@@ -32,6 +33,11 @@ def _without_facts(body: Body) -> Body:
     return {**body, "facts": None}
 
 
+def _unsigned(body: Body) -> Body:
+    """Version 1 was written before arbiters signed what they decide."""
+    return {**body, "reason_salt": None, "signed": None}
+
+
 def _same(body: Body) -> Body:
     """A word was added to those a field may hold, or a field that may be missing."""
     return body
@@ -39,6 +45,7 @@ def _same(body: Body) -> Body:
 
 UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {
     ("call_intended", 1): _same,
+    ("dispute_decided", 1): _unsigned,
     ("escrow_created", 1): _same,
     ("payout_opened", 1): _same,
     ("spend_seen", 1): _without_facts,

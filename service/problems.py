@@ -61,6 +61,8 @@ STATUS: Mapping[str, int] = {
     "retention_runs": 409,
     "seat_taken": 409,
     "secrets_shredded": 410,
+    "signature_invalid": 422,
+    "signature_required": 422,
     "slots_busy": 503,
     "three_must_differ": 422,
     "unsettled": 409,

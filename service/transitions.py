@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from domain import limits as m
-from domain.events import AnyEvent, PayoutProposed, PayoutSigned
+from domain.events import AnyEvent, DisputeDecided, PayoutProposed, PayoutSigned
 from domain.evolve import evolve
 from domain.payout import inputs_sum, kept_back, smallest_input
 from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
@@ -11,8 +11,11 @@ from eventstore.api import Recorded
 from projections.folds import ESCROW_STREAM
 from schemas.codec import canonical, decode
 from schemas.limit_codec import decode_limit, encode_limit
+from service.decisions import decision_holds
 
 CONSENTS_NEEDED = 2
+SIGNED_SINCE = 2
+"""Version of `dispute_decided` from which on decisions are signed."""
 
 # Which states can follow which; staying is always possible.
 _PAYING = frozenset({"releasing", "refunding", "releasing_recovery_needed", "refunding_recovery_needed"})
@@ -90,6 +93,7 @@ class StreamCheck:
             found.append("the terms name another escrow")
         if before is not None and not _may_follow(before, after):
             found.append(f"{name(after)} cannot follow {name(before)}")
+        found += _decision_faults(after, event, schema_version=recorded.schema_version)
         return [*found, *_money_faults(after, event)]
 
     def _apply_limit(self, recorded: Recorded) -> Sequence[str]:
@@ -101,6 +105,15 @@ class StreamCheck:
         if event.at != recorded.occurred_at:
             found.append("the body's moment is not the event's")
         return found
+
+
+def _decision_faults(state: Escrow, event: AnyEvent, *, schema_version: int) -> Iterator[str]:
+    """Checks that a decision is its arbiter's: signed by the key of the seat, over all that it says."""
+    if isinstance(event, DisputeDecided) and schema_version >= SIGNED_SINCE:
+        if event.signed is None:
+            yield "the decision is not signed"
+        elif not decision_holds(state):
+            yield "the decision is not the one that the arbiter's key signed"
 
 
 def _may_follow(before: Escrow, after: Escrow) -> bool:

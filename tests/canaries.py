@@ -78,6 +78,8 @@ def _sealed(event: AnyEvent) -> Iterator[tuple[SealedKind, str, Sealed]]:
             yield SealedKind.MESSAGE, event.by, event.message
         case e.DisputeDecided():
             yield SealedKind.DECISION_REASON, "arbiter", event.reason
+            if event.reason_salt is not None:
+                yield SealedKind.REASON_SALT, "arbiter", event.reason_salt
         case e.RecoveryActionTaken():
             yield SealedKind.ADMIN_NOTES, "", event.notes
         case _:

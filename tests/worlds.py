@@ -15,6 +15,8 @@ from actors.clock import SystemClock
 from actors.desk import Desk, derived_id
 from actors.directory import Directory
 from actors.escrow import Accepted, EscrowActor
+from actors.identity import Identity
+from actors.sealed import EscrowSecrets, WalletSecrets
 from domain import commands as c
 from domain.chain import ChainView, SeenOutput, SeenSpend
 from domain.commands import AnyCommand
@@ -46,6 +48,11 @@ def public_key(number: int) -> str:
     """A key that a secret leads to, as addresses must have."""
     key = Ed25519PrivateKey.from_private_bytes(number.to_bytes(32)).public_key()
     return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+
+def identity_seed(role: Role) -> bytes:
+    """The seed of a seat's identity key, one for each role."""
+    return bytes([THREE.index(role) + 1]) * 32
 
 
 def address_of(role: Role, *, network: Network = "regtest", kind: AddressKind = AddressKind.STANDARD) -> str:
@@ -141,13 +148,16 @@ class World:
 
     async def set_up(self, escrow_id: str, *, confirming: tuple[Role, ...] = THREE) -> None:
         """Plays the three wallets' set-up."""
+        sealing = EscrowSecrets(self.house.store.vault, EscrowId(escrow_id))
         for role in THREE:
+            seed = identity_seed(role)
+            wallet = WalletSecrets(file=f"w-{role}", password="secret", identity_seed=seed.hex())
             claim = c.ClaimWallet(
                 at=self.now(),
                 role=role,
                 wallet_id=WalletId(f"w-{role}"),
-                identity_key="11" * 32,
-                secrets=Sealed("s"),
+                identity_key=Identity(seed).public,
+                secrets=await sealing.seal_wallet(role, wallet),
             )
             await self.tell(escrow_id, claim)
         for round_ in ROUNDS:

@@ -8,6 +8,7 @@ from actors.sealed import EscrowSecrets
 from domain import commands as c
 from domain import events as e
 from domain.commands import AnyCommand
+from domain.decision import statement_bytes
 from domain.ids import CaseId, EscrowId, Sealed
 from domain.roles import Role
 from domain.states import Escrow
@@ -15,7 +16,15 @@ from projections.api import Place
 from projections.rows import DisputeRow, MessageRow
 from schemas import requests as r
 from schemas.answers import moment
-from schemas.case_answers import CaseFollowed, CaseShown, DisputeDecided, DisputeOpened, DisputePage, MessageAdded
+from schemas.case_answers import (
+    CaseFollowed,
+    CaseShown,
+    DecisionStated,
+    DisputeDecided,
+    DisputeOpened,
+    DisputePage,
+    MessageAdded,
+)
 from schemas.cursor import encode_cursor
 from schemas.sealing import SealedKind
 from service.api import views
@@ -24,6 +33,7 @@ from service.api.door import (
     Command,
     Keyed,
     answer_json,
+    body_of,
     caller_of,
     claim_key,
     commanded,
@@ -36,6 +46,7 @@ from service.api.door import (
     seen,
 )
 from service.auth import Caller
+from service.decisions import Decision, new_salt, sign_decision
 from service.problems import Refusal
 
 CLAIM_ADDED = "claim_added"
@@ -55,6 +66,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/disputes/vendor-response", commanded(r.AddClaim, answer_as(Role.VENDOR))),
         web.post("/api/disputes/messages", commanded(r.AddMessage, add_message)),
         web.post("/api/disputes/review", commanded(r.ReviewDispute, review_dispute)),
+        web.post("/api/disputes/statement", state_decision),
         web.post("/api/disputes/resolve", commanded(r.ResolveDispute, resolve_dispute)),
         web.get("/api/disputes/arbiter", list_cases),
         web.get("/api/disputes/{case_id}", show_case),
@@ -145,25 +157,56 @@ async def add_message(request: web.Request, body: r.AddMessage, caller: Caller, 
     )
 
 
-async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: Caller, by: Keyed) -> DisputeDecided:
-    """Takes the arbiter's decision, for good; what is paid for it is shown with the escrow."""
+async def state_decision(request: web.Request) -> web.Response:
+    """Tells an arbiter what it would sign for a decision; nothing is decided by it."""
+    caller = caller_of(request)
+    body = await body_of(request, r.StateDecision)
     state = await own_case(request, body.case_id, caller)
-    terms = state.core.terms
+    if role_in(state, caller) is not Role.ARBITER:
+        raise Refusal("not_the_arbiter")
+    meant = _meant(body)
+    said = meant.statement(state)
+    stated = DecisionStated(
+        case_id=body.case_id,
+        statement=statement_bytes(said).decode(),
+        reason_salt=meant.salt,
+        fee_atomic=said.fee_atomic,
+    )
+    return answer_json(stated)
+
+
+def _meant(body: r.StateDecision) -> Decision:
+    return Decision(
+        verdict=body.decision,
+        buyer_share_bp=body.buyer_share_bp,
+        reason=body.reason,
+        salt=body.reason_salt or new_salt(),
+    )
+
+
+async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: Caller, by: Keyed) -> DisputeDecided:
+    """Takes the arbiter's signed decision, for good; what is paid for it is shown with the escrow."""
+    state = await own_case(request, body.case_id, caller)
+    escrow_id, meant = state.core.terms.escrow_id, _meant(body)
     await claim_key(request, by)
+    if role_in(state, caller) is not Role.ARBITER:
+        raise Refusal("not_the_arbiter")  # nobody else has anything signed
     command = c.ResolveDispute(
         at=now(request),
         by=caller.user,
-        verdict=body.decision,
-        buyer_share_bp=body.buyer_share_bp,
-        reason=await _sealed(request, state, SealedKind.DECISION_REASON, Role.ARBITER, body.reason),
+        verdict=meant.verdict,
+        buyer_share_bp=meant.buyer_share_bp,
+        reason=await _sealed(request, state, SealedKind.DECISION_REASON, Role.ARBITER, meant.reason),
+        reason_salt=await _sealed(request, state, SealedKind.REASON_SALT, Role.ARBITER, meant.salt),
+        signed=await sign_decision(house_of(request).store.vault, state, meant, signature=body.signature),
     )
-    answer = await follow(request, terms.escrow_id, command, caller=caller, by=by)
+    answer = await follow(request, escrow_id, command, caller=caller, by=by)
     return DisputeDecided(
         case_id=body.case_id,
         status=DECIDED,
         winner_tx_hash=None,
         arbiter_fee_tx_hash=None,
-        escrow_id=terms.escrow_id,
+        escrow_id=escrow_id,
         version=answer.version,
         state=answer.status,
         cursor=cursor_of(answer),
@@ -285,4 +328,5 @@ async def _opened(sealing: EscrowSecrets, row: DisputeRow) -> views.OpenedCase:
         Role.VENDOR: await open_text(sealing, SealedKind.CLAIM, Role.VENDOR, row.vendor_claim),
     }
     reason = await open_text(sealing, SealedKind.DECISION_REASON, Role.ARBITER, row.reason)
-    return views.OpenedCase(claims=claims, reason=reason)
+    salt = await open_text(sealing, SealedKind.REASON_SALT, Role.ARBITER, row.reason_salt)
+    return views.OpenedCase(claims=claims, reason=reason, reason_salt=salt)

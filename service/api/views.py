@@ -47,6 +47,7 @@ class OpenedCase(a.Answer, frozen=True, kw_only=True):
 
     claims: Mapping[Role, str | None]
     reason: str | None
+    reason_salt: str | None = None
 
 
 def summary(row: EscrowRow) -> a.EscrowSummary:
@@ -102,8 +103,17 @@ def dispute(row: DisputeRow, opened: OpenedCase) -> k.DisputeCase:
         reason=opened.reason,
         fee_atomic=row.fee_atomic,
         decided_at=_maybe(row.decided_at),
+        signed=_signed(row, opened),
         winner_tx_hash=row.winner_tx_hash,
         arbiter_fee_tx_hash=row.arbiter_fee_tx_hash,
+    )
+
+
+def _signed(row: DisputeRow, opened: OpenedCase) -> k.SignedDecision | None:
+    if row.statement is None or row.signing_key is None or row.signature is None:
+        return None
+    return k.SignedDecision(
+        statement=row.statement, key=row.signing_key, signature=row.signature, reason_salt=opened.reason_salt
     )
 
 

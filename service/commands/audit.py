@@ -3,13 +3,14 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 
 from actors.clock import SystemClock
+from domain.events import DisputeDecided
 from domain.ids import Micros
 from eventstore.api import LogUnavailable
 from eventstore.embedded_os import EmbeddedFailed
@@ -18,6 +19,7 @@ from eventstore.leaf_tree import TreeShort
 from projections.differences import differences
 from projections.opening import on_pool
 from schemas.answers import moment
+from schemas.codec import UnknownEvent, decode
 from service.audit import HeadSources, Verified
 from service.audit_processes import verify_together
 from service.bundle import SINCE_MAX, BundleMaker, BundleTooLong
@@ -33,6 +35,7 @@ from service.settings import Settings
 from service.spread import ProcessFailed
 
 FINDINGS_SHOWN = 20
+DECIDED = "dispute_decided"
 BUNDLE_BYTES_MAX = 256 << 20
 KEY_SHOWN = 16
 """Hex digits of a key that a line shows."""
@@ -212,6 +215,7 @@ def _verdict(checked: BundleChecked, outside: Outside | None, *, trusted: frozen
                 "no key was given (--key): whoever made this bundle could have made that key as well; it is"
                 f" {head.key_id}"
             )
+    lines += _decisions(checked)
     if checked.uncovered:
         lines.append(f"the newest {checked.uncovered} events are not covered by a signed head yet: nothing proves them")
     if outside is not None:
@@ -222,6 +226,18 @@ def _verdict(checked: BundleChecked, outside: Outside | None, *, trusted: frozen
         return [*lines, f"verdict: right, {len(checked.events)} events of {checked.escrow_id}"]
     found = [f"  {says}" for says in checked.findings]
     return [*lines, f"verdict: WRONG, {len(found)} findings", *found]
+
+
+def _decisions(checked: BundleChecked) -> Iterator[str]:
+    """Tells by whose key a decision is signed; whether rightly, the findings say."""
+    for recorded in checked.events:
+        if recorded.type == DECIDED:
+            try:
+                decided = decode(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
+            except UnknownEvent:
+                continue  # that is among the findings
+            if isinstance(decided, DisputeDecided) and decided.signed is not None:
+                yield f"decision: {decided.verdict.value}, signed with the arbiter's key {decided.signed.key}"
 
 
 # -- both ----------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ KEPT_INSIDE = {
     "dispute_opened": {"claim"},
     "dispute_claim_added": {"claim"},
     "dispute_message_added": {"message"},
-    "dispute_decided": {"reason"},
+    "dispute_decided": {"reason", "reason_salt"},
     # Which administrator acted, and why.
     "recovery_action_taken": {"by", "notes"},
     "key_shredded": {"by"},
