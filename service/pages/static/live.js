@@ -3,6 +3,7 @@
 "use strict";
 
 const PAUSE_MS = 3000;
+const BREATH_MS = 300;
 const HIDDEN_MS = 15000;
 
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -89,13 +90,15 @@ async function follow(live) {
   let version = live.dataset.live;
   for (;;) {
     const begun = performance.now();
+    const before = version;
     try {
       version = (await look(version)) ?? version;
     } catch {
       await wait(PAUSE_MS); // the service or the network is away: what is shown stays
     }
-    // An answer that did not wait (a list, a busy service) is not asked for again at once.
-    await wait(performance.now() - begun > PAUSE_MS ? 0 : document.hidden ? HIDDEN_MS : PAUSE_MS);
+    // An answer that neither waited nor brought anything (a list, a busy service) is not asked for again at once.
+    const idle = version === before && performance.now() - begun < PAUSE_MS;
+    await wait(document.hidden ? HIDDEN_MS : idle ? PAUSE_MS : BREATH_MS);
   }
 }
 
