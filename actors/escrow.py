@@ -123,7 +123,7 @@ class EscrowActor(AsyncioActor):
                 await self._catch_up()
             return Snapshot(state=self._state, position=self._position)
         known = await self._receipt(message) if message.body_hash else None
-        return _replayed(known, message) if known else await self._follow(message)
+        return replayed(known, body_hash=message.body_hash) if known else await self._follow(message)
 
     async def _follow(self, ask: Ask) -> Answer:
         for _ in range(CONFLICTS_MAX):
@@ -151,7 +151,7 @@ class EscrowActor(AsyncioActor):
                 return self._accepted()
             case AlreadyDone(receipt=receipt):
                 await self._catch_up()
-                return _replayed(receipt, ask)
+                return replayed(receipt, body_hash=ask.body_hash)
             case FencedOff():
                 raise LostLease
             case Conflict():
@@ -211,7 +211,7 @@ class EscrowActor(AsyncioActor):
             case Conflict():
                 return None
             case AlreadyDone(receipt=receipt):
-                return _replayed(receipt, ask)
+                return replayed(receipt, body_hash=ask.body_hash)
             case _:
                 return answer
 
@@ -260,8 +260,9 @@ def _new_event(event: AnyEvent, meta: bytes) -> NewEvent:
     )
 
 
-def _replayed(receipt: Receipt, ask: Ask) -> Answer:
-    if receipt.body_hash != ask.body_hash:
+def replayed(receipt: Receipt, *, body_hash: str) -> Answer:
+    """Answers as the command was answered the first time; raises `KeyReused` for another body."""
+    if receipt.body_hash != body_hash:
         raise KeyReused
     answer: Answer = msgspec.json.decode(receipt.outcome, type=Accepted | Rejected)
     if isinstance(answer, Accepted) and answer.position == 0:

@@ -1,5 +1,6 @@
 """Sealed fields of one escrow, opened and made by name."""
 
+import base64
 import hashlib
 
 import msgspec
@@ -38,6 +39,16 @@ class EscrowSecrets:
         """Opens a text; raises `SealBroken`, `Shredded` among them."""
         stream = key_of(self._id, kind)
         return (await self._vault.open(stream, event=kind, field=qualifier, sealed=sealed)).decode()
+
+    async def seal_bytes(self, kind: SealedKind, qualifier: str, plain: bytes) -> bytes:
+        """Seals what is no text, and is stored as it is."""
+        stream = key_of(self._id, kind)
+        return base64.b64decode(await self._vault.seal(stream, event=kind, field=qualifier, plain=plain))
+
+    async def open_bytes(self, kind: SealedKind, qualifier: str, sealed: bytes) -> bytes:
+        """Opens it; raises `SealBroken`, `Shredded` among them."""
+        stream, text = key_of(self._id, kind), base64.b64encode(sealed).decode()
+        return await self._vault.open(stream, event=kind, field=qualifier, sealed=text)
 
     async def tag(self, kind: SealedKind, plain: str) -> str:
         """Fingerprints a text, keyed by the escrow."""

@@ -9,7 +9,19 @@ import msgspec
 from domain.chain import ChainView
 from domain.difference import Difference
 from domain.events import Signed, Verdict
-from domain.ids import Address, CaseId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, UserId, WalletId
+from domain.ids import (
+    Address,
+    CaseId,
+    Cid,
+    KeyImage,
+    Micros,
+    OneTimeKey,
+    PhotoId,
+    Sealed,
+    TxHash,
+    UserId,
+    WalletId,
+)
 from domain.money import Atomic
 from domain.roles import Role
 from domain.steps import Round, Step
@@ -109,6 +121,27 @@ class ResolveDispute(Command, frozen=True, kw_only=True):
     reason_salt: Sealed | None = None
     signed: Signed | None = None
     """Checked where keys are known."""
+
+
+class AddEvidence(Command, frozen=True, kw_only=True):
+    """Lays a picture before the arbiter; its sealed bytes are stored already."""
+
+    by: UserId
+    photo_id: PhotoId
+    cid: Cid
+    sha256: str
+    media_type: str
+    size: int
+    width: int
+    height: int
+    description: Sealed
+
+
+class ShowEvidence(Command, frozen=True, kw_only=True):
+    """Asks to be shown a picture."""
+
+    by: UserId
+    photo_id: PhotoId
 
 
 class ProposeAgreement(Command, frozen=True, kw_only=True):
@@ -301,6 +334,7 @@ class ShredKey(Command, frozen=True, kw_only=True):
 AnyCommand = (
     CreateEscrow | SetPayoutAddress | ConsentAddress | CancelEscrow | Ship | ConfirmDelivery | GrantRefund
     | OpenDispute | AddClaim | AddMessage | ReviewDispute | ResolveDispute
+    | AddEvidence | ShowEvidence
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
     | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
     | GiveExport | TellKeyImages | GiveProposal | GiveSignature | ReportBroadcast | AbandonEpoch

@@ -11,7 +11,19 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from domain import commands as c
-from domain import deadlines, dispute, key_images, ledger, people, reconcile, recovery, setup, shredding, signing
+from domain import (
+    deadlines,
+    dispute,
+    evidence,
+    key_images,
+    ledger,
+    people,
+    reconcile,
+    recovery,
+    setup,
+    shredding,
+    signing,
+)
 from domain import events as e
 from domain.commands import AnyCommand
 from domain.events import AnyEvent
@@ -98,6 +110,10 @@ def _rule(state: Escrow, command: AnyCommand) -> list[AnyEvent] | Refused:
             return dispute.review(state, command)
         case c.ResolveDispute():
             return dispute.resolve(state, command)
+        case c.AddEvidence():
+            return evidence.add(state, command)
+        case c.ShowEvidence():
+            return evidence.show(state, command)
         case c.ObserveChain():
             return ledger.observe(state, command)
         case c.ReportComparison():

@@ -11,6 +11,8 @@ from domain.event import Purpose as Purpose
 from domain.event import Share as Share
 from domain.event import Signed as Signed
 from domain.event import Verdict as Verdict
+from domain.events_evidence import EvidenceAdded as EvidenceAdded
+from domain.events_evidence import EvidenceShown as EvidenceShown
 from domain.events_money import ArbiterFeePaid as ArbiterFeePaid
 from domain.events_money import DepositConfirmed as DepositConfirmed
 from domain.events_money import DepositLost as DepositLost
@@ -342,7 +344,7 @@ AnyEvent = (
     | SpendSeen | SpendConfirmed | SpendFinal | SpendLost
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn
     | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeDecided | DisputeResolved
-    | DisputeClosed
+    | DisputeClosed | EvidenceAdded | EvidenceShown
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid
@@ -363,5 +365,6 @@ NO_ACTIVITY = (
     ChainCompared,
     RecoveryItemOpened,
     RecoveryItemClosed,
+    EvidenceShown,
 )
-"""Events that do not count as activity for the escalation: timers, notes, and attempts that came to nothing."""
+"""Events that do not count as activity for the escalation: timers, notes, looks, attempts that came to nothing."""

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from domain import events as e
 from domain.events import AnyEvent
 from domain.evolve_case import CaseEvent, TimeEvent, case_part, raised_anew, time_part
+from domain.evolve_evidence import EvidenceEvent, evidence_part
 from domain.evolve_money import ChainEvent, SigningEvent, chain_part, signing_part
 from domain.evolve_order import (
     OrderEvent,
@@ -96,6 +97,7 @@ PARTS: tuple[tuple[Part, Any], ...] = (
     (chain_part, ChainEvent),
     (people_part, PeopleEvent),
     (case_part, CaseEvent),
+    (evidence_part, EvidenceEvent),
     (signing_part, SigningEvent),
     (time_part, TimeEvent),
 )

@@ -141,7 +141,8 @@ def _shredded(core: Core, event: e.KeyShredded) -> Core:
 
 def _blanked(case: Case) -> Case:
     messages = tuple(replace(each, text=None) for each in case.messages)
-    return replace(case, claims={}, messages=messages, reason=None, reason_salt=None)
+    evidence = tuple(replace(each, description=None) for each in case.evidence)
+    return replace(case, claims={}, messages=messages, evidence=evidence, reason=None, reason_salt=None)
 
 
 def _retried(state: Escrow) -> Escrow:

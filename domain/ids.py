@@ -7,6 +7,9 @@ OrderId = NewType("OrderId", str)
 UserId = NewType("UserId", str)
 """The `sub` of a bearer token; there is no user registry."""
 CaseId = NewType("CaseId", str)
+PhotoId = NewType("PhotoId", str)
+Cid = NewType("Cid", str)
+"""A content identifier of version 1, in base32: it names some bytes by their hash, wherever they lie."""
 WalletId = NewType("WalletId", str)
 CommandId = NewType("CommandId", str)
 """64 hex digits: what makes a command happen once."""

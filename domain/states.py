@@ -6,7 +6,7 @@ from msgspec import field
 
 from domain.difference import Difference
 from domain.events import Signed, Verdict
-from domain.ids import Address, CaseId, Micros, Sealed, TxHash, WalletId
+from domain.ids import Address, CaseId, Cid, Micros, PhotoId, Sealed, TxHash, WalletId
 from domain.money import Atomic
 from domain.record import Record
 from domain.roles import Role
@@ -73,6 +73,23 @@ class CaseMessage(Record, frozen=True, kw_only=True):
     reply_to: int | None
 
 
+class Evidence(Record, frozen=True, kw_only=True):
+    """One picture that a party laid before the arbiter, and when each of the three was first shown it."""
+
+    photo_id: PhotoId
+    by: Role
+    at: Micros
+    cid: Cid
+    sha256: str
+    media_type: str
+    size: int
+    width: int
+    height: int
+    description: Sealed | None
+    """None once its key is shredded."""
+    shown: dict[Role, Micros] = field(default_factory=dict)
+
+
 class Case(Record, frozen=True, kw_only=True):
     """One dispute."""
 
@@ -92,6 +109,7 @@ class Case(Record, frozen=True, kw_only=True):
     signed: Signed | None = None
     decided_at: Micros | None = None
     winner_tx_hash: TxHash | None = None
+    evidence: tuple[Evidence, ...] = ()
     late: bool = False
     """Opened after the end of the order, about money that came later."""
 

@@ -12,10 +12,11 @@ select create_distributed_table('seat_leases', 'partition', colocate_with => 'lo
 select create_distributed_table('slot_leases', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('duty_leases', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('primed_wallets', 'partition', colocate_with => 'log_heads');
+select create_distributed_table('evidence_blocks', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('sealed_keys', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('signed_heads', 'partition', colocate_with => 'log_heads');
 select create_distributed_table('projection_checkpoints', 'partition', colocate_with => 'log_heads');
 select create_reference_table('read_models');
 select create_distributed_table(relation, 'partition', colocate_with => 'log_heads')
 from unnest(array['model_escrows', 'model_disputes', 'model_recovery', 'model_wallets', 'model_turns', 'model_deadlines',
-    'model_stopped', 'model_capacity', 'model_messages']) as relation;
+    'model_stopped', 'model_capacity', 'model_messages', 'model_photos']) as relation;

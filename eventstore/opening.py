@@ -7,6 +7,8 @@ import asyncpg
 import msgspec
 
 from eventstore.api import Leases, Vault
+from eventstore.evidence import EvidenceBlocks, PostgresEvidence
+from eventstore.evidence_memory import MemoryEvidence
 from eventstore.grouped import LogLimits
 from eventstore.heads import HeadStore
 from eventstore.heads_memory import MemoryHeads
@@ -40,6 +42,8 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     heads: HeadStore
     vault: Vault
     keys: KeyStore
+    evidence: EvidenceBlocks
+    """Sealed pictures, kept beside the log."""
     ring: KeyRing
     node_id: str
     """The holder its leases are taken for."""
@@ -95,6 +99,7 @@ async def open_store(
             heads=PostgresHeads(pool, limits=limits),
             vault=_vault(keys, ring, limits),
             keys=keys,
+            evidence=PostgresEvidence(pool, partitions=partitions, limits=limits),
             ring=ring,
             node_id=node_id,
             pools=(append_pool, pool),
@@ -132,6 +137,7 @@ def memory_store(
         heads=MemoryHeads(tables),
         vault=_vault(keys, ring, limits),
         keys=keys,
+        evidence=MemoryEvidence(tables),
         ring=ring,
         node_id=node_id,
     )

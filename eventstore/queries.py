@@ -19,5 +19,5 @@ def load_queries(file: Path) -> Mapping[str, str]:
     return queries
 
 
-_FILES = ("queries.sql", "heads.sql", "keys.sql", "primed.sql")
+_FILES = ("queries.sql", "heads.sql", "keys.sql", "primed.sql", "evidence.sql")
 QUERIES = {name: text for file in _FILES for name, text in load_queries(Path(__file__).with_name(file)).items()}

@@ -13,6 +13,7 @@ from projections.rows import (
     DisputeRow,
     EscrowRow,
     MessageRow,
+    PhotoRow,
     RecoveryRow,
     Row,
     StoppedRow,
@@ -191,6 +192,9 @@ class ModelReader(Protocol):
 
     async def messages(self, escrow_id: EscrowId, *, after: int, limit: int) -> Sequence[MessageRow]:
         """Lists the messages of an escrow's case whose number lies above one, in order."""
+
+    async def photos(self, escrow_id: EscrowId) -> Sequence[PhotoRow]:
+        """Lists the pictures of an escrow's case, in the order in which they were added."""
 
     async def recovery(self, *, after: Place | None, limit: int) -> Sequence[RecoveryRow]:
         """Lists escrows that people must look at, oldest activity first."""

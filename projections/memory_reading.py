@@ -13,6 +13,7 @@ from projections.rows import (
     DisputeRow,
     EscrowRow,
     MessageRow,
+    PhotoRow,
     RecoveryRow,
     Row,
     StoppedRow,
@@ -67,6 +68,11 @@ class MemoryReader:
         """Lists the messages of an escrow's case whose number lies above one, in order."""
         found = [row for row in self._all("messages", MessageRow) if row.escrow_id == escrow_id and row.number > after]
         return sorted(found, key=lambda row: row.number)[:limit]
+
+    async def photos(self, escrow_id: EscrowId) -> Sequence[PhotoRow]:
+        """Lists the pictures of an escrow's case."""
+        found = [row for row in self._all("photos", PhotoRow) if row.escrow_id == escrow_id]
+        return sorted(found, key=lambda row: row.number)
 
     async def recovery(self, *, after: Place | None, limit: int) -> Sequence[RecoveryRow]:
         """Lists escrows that people must look at, oldest activity first."""

@@ -7,6 +7,7 @@ import msgspec
 from domain.deadlines import deadlines
 from domain.decision import statement, statement_bytes
 from domain.dispute import fee_tx_hash
+from domain.ids import EscrowId
 from domain.roles import THREE, Role, SeatKind
 from domain.states import TERMINAL, Case, CaseStatus, Completed, Disputed, Escrow, Refunded, money_of, name
 from domain.terms import Terms
@@ -18,6 +19,7 @@ from projections.rows import (
     EscrowRow,
     MarkRow,
     MessageRow,
+    PhotoRow,
     RecoveryRow,
     Row,
     StoppedRow,
@@ -140,6 +142,34 @@ def messages(standing: Standing) -> Sequence[MessageRow]:
     )
 
 
+def photos(standing: Standing) -> Sequence[PhotoRow]:
+    """Makes a row for each picture of an escrow's case."""
+    case = standing.state.core.case if standing.state is not None else None
+    return tuple(_photo(standing.escrow_id, case, number) for number in range(len(case.evidence))) if case else ()
+
+
+def _photo(escrow_id: EscrowId, case: Case, number: int) -> PhotoRow:
+    photo = case.evidence[number]
+    return PhotoRow(
+        escrow_id=escrow_id,
+        photo_id=photo.photo_id,
+        case_id=case.case_id,
+        number=number,
+        uploader=photo.by,
+        at=photo.at,
+        cid=photo.cid,
+        sha256=photo.sha256,
+        media_type=photo.media_type,
+        size=photo.size,
+        width=photo.width,
+        height=photo.height,
+        description=photo.description,
+        buyer_saw_at=photo.shown.get(Role.BUYER),
+        vendor_saw_at=photo.shown.get(Role.VENDOR),
+        arbiter_saw_at=photo.shown.get(Role.ARBITER),
+    )
+
+
 def recovery(standing: Standing) -> Sequence[RecoveryRow]:
     """Makes the row of an escrow that people must look at: open items, a dispute, or a history that cannot be read."""
     state = standing.state
@@ -242,6 +272,7 @@ MODELS: Mapping[str, Model] = {
         Model(name="escrows", row=EscrowRow, rows=escrows),
         Model(name="disputes", row=DisputeRow, rows=disputes),
         Model(name="messages", row=MessageRow, rows=messages),
+        Model(name="photos", row=PhotoRow, rows=photos),
         Model(name="recovery", row=RecoveryRow, rows=recovery),
         Model(name="wallets", row=WalletRow, rows=wallets),
         Model(name="turns", row=TurnRow, rows=open_turns),

@@ -19,6 +19,7 @@ from projections.rows import (
     DisputeRow,
     EscrowRow,
     MessageRow,
+    PhotoRow,
     RecoveryRow,
     StoppedRow,
     TurnRow,
@@ -73,6 +74,10 @@ class PostgresReader:
         """Lists the messages of an escrow's case whose number lies above one, in order."""
         partition = partition_of(escrow_id, partitions=self._partitions)
         return await self._all(MessageRow, "messages", partition, escrow_id, after, limit)
+
+    async def photos(self, escrow_id: EscrowId) -> Sequence[PhotoRow]:
+        """Lists the pictures of an escrow's case."""
+        return await self._all(PhotoRow, "photos", partition_of(escrow_id, partitions=self._partitions), escrow_id)
 
     async def recovery(self, *, after: Place | None, limit: int) -> Sequence[RecoveryRow]:
         """Lists escrows that people must look at, oldest activity first."""

@@ -107,6 +107,28 @@ from model_messages t
 where generation = (select live from read_models where model = 'messages') and partition = $1
 order by escrow_id, number;
 
+-- name: photos_remove
+-- Takes away the rows of some escrows.
+delete from model_photos where generation = $1 and partition = $2 and escrow_id = any ($3::text[]);
+
+-- name: photos_add
+-- Adds rows, given as a JSON array of objects.
+insert into model_photos
+select * from json_populate_recordset(
+    json_populate_record(null::model_photos, json_build_object('generation', $1::integer, 'partition', $2::integer)), $3::json
+);
+
+-- name: photos_clear
+-- Takes away a whole generation in one partition.
+delete from model_photos where generation = $1 and partition = $2;
+
+-- name: photos_rows
+-- The live generation of one partition as JSON, by escrow.
+select to_jsonb(t) - 'generation' - 'partition' as row
+from model_photos t
+where generation = (select live from read_models where model = 'photos') and partition = $1
+order by escrow_id, number;
+
 -- name: recovery_remove
 -- Takes away the rows of some escrows.
 delete from model_recovery where generation = $1 and partition = $2 and escrow_id = any ($3::text[]);

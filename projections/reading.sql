@@ -93,6 +93,14 @@ where generation = (select live from read_models where model = 'messages') and p
 order by number
 limit $4;
 
+-- name: photos
+-- The pictures of one escrow's case, in the order in which they were added.
+select escrow_id, photo_id, case_id, number, uploader, at, cid, sha256, media_type, size, width, height, description,
+    buyer_saw_at, vendor_saw_at, arbiter_saw_at
+from model_photos
+where generation = (select live from read_models where model = 'photos') and partition = $1 and escrow_id = $2
+order by number;
+
 -- name: recovery
 -- Escrows that people must look at, oldest activity first.
 select escrow_id, order_id, state, amount, reasons, case_id, active_at

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from domain.ids import CaseId, EscrowId, Micros, OrderId, Sealed, TurnId, TxHash, UserId, WalletId
+from domain.ids import CaseId, Cid, EscrowId, Micros, OrderId, PhotoId, Sealed, TurnId, TxHash, UserId, WalletId
 from domain.money import Atomic
 from domain.roles import Role, SeatKind
 from domain.states import CaseStatus
@@ -73,6 +73,28 @@ class MessageRow(Row, frozen=True, kw_only=True):
     at: Micros
     message: Sealed | None
     reply_to: int | None
+
+
+class PhotoRow(Row, frozen=True, kw_only=True):
+    """One picture of a case; the description sealed, None when its key is shredded."""
+
+    photo_id: PhotoId
+    case_id: CaseId
+    number: int
+    """In the order in which they were added."""
+    uploader: Role
+    at: Micros
+    cid: Cid
+    sha256: str
+    media_type: str
+    size: int
+    width: int
+    height: int
+    description: Sealed | None
+    buyer_saw_at: Micros | None
+    """When each of the three was first shown it; None until then."""
+    vendor_saw_at: Micros | None
+    arbiter_saw_at: Micros | None
 
 
 class RecoveryRow(Row, frozen=True, kw_only=True):

@@ -134,12 +134,23 @@ class CaseMessage(Answer, frozen=True, kw_only=True):
 
 
 class CasePhoto(Answer, frozen=True, kw_only=True):
-    """One picture that a party laid before the arbiter."""
+    """One picture that a party laid before the arbiter; it is fetched from `…/photos/{photo_id}` of its case."""
 
+    photo_id: str
     uploader_role: str
     at: str
     description: str | None
+    """Null when its key is shredded, and the picture with it."""
     ipfs_hash: str
+    """CIDv1 of the sealed bytes, in whichever store they lie."""
+    sha256: str
+    """Of the picture as it is served."""
+    media_type: str
+    size: int
+    width: int
+    height: int
+    shown: dict[str, str | None]
+    """When each of the three was first shown it, by role."""
 
 
 class CaseShown(Answer, frozen=True, kw_only=True):

@@ -16,6 +16,8 @@ MESSAGE_MAX = 4_000
 REASON_MAX = 500
 """Characters of what everybody who asks for an escrow is told during maintenance."""
 BP_MAX = 10_000
+DESCRIPTION_MAX = 1_000
+"""Characters of what a party says of a picture."""
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}\Z", min_length=1, max_length=128)]
 """An order or a user: up to 128 letters, digits and `._@:+-`, the first a letter or digit."""
@@ -26,6 +28,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=CLAIM_MAX)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339 with an offset."""
 ESCROW_ID = r"^esc_[0-9a-f]{32}\Z"
+PHOTO_ID = r"^photo_[0-9a-f]{32}\Z"
 CASE_ID = r"^case_[0-9a-f]{32}\Z"
 CaseIdText = Annotated[str, msgspec.Meta(pattern=CASE_ID, max_length=37)]
 EscrowIdText = Annotated[str, msgspec.Meta(pattern=ESCROW_ID, max_length=36)]
@@ -114,6 +117,14 @@ class ReviewDispute(Request, frozen=True, kw_only=True):
     """The case that its arbiter takes up."""
 
     case_id: CaseIdText
+
+
+class AddPhoto(Request, frozen=True, kw_only=True):
+    """What is sent beside a picture; `sha256` of its file is computed here, so that a repeated request is known."""
+
+    case_id: CaseIdText
+    description: Annotated[str, msgspec.Meta(max_length=DESCRIPTION_MAX)] = ""
+    sha256: str = ""
 
 
 class StateDecision(Request, frozen=True, kw_only=True):

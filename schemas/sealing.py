@@ -22,6 +22,8 @@ class SealedKind(StrEnum):
     DECISION_REASON = "decision_reason"
     REASON_SALT = "reason_salt"
     """Of the digest that a signed decision names its reason by."""
+    PICTURE = "picture"
+    PICTURE_DESCRIPTION = "picture_description"
     ADMIN_NOTES = "admin_notes"
 
 

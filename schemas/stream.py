@@ -60,6 +60,8 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "dispute_decided": ("verdict", "buyer_share_bp", "fee_atomic", "signed"),
     "dispute_resolved": _TX,
     "dispute_closed": ("reason",),
+    "evidence_added": ("case_id", "photo_id", "by"),
+    "evidence_shown": ("photo_id", "by"),
     # Payouts: parts by role, never by address
     "export_given": ("role",),
     "key_images_told": ("role",),

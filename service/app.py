@@ -7,10 +7,11 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api import commands, disputes, escrows, heads, maintenance, orders, pool, recovery, secrets, stream
+from service.api import commands, disputes, escrows, heads, maintenance, orders, photos, pool, recovery, secrets, stream
 from service.api.door import CORRELATION_HEADER, CREATOR, HOUSE, TOKENS, house_of
 from service.auth import TokenReader
 from service.creation import Creator
+from service.evidence import EvidenceRoom
 from service.house import House
 from service.keys import trusted_issuer
 from service.logs import bind_correlation
@@ -31,11 +32,12 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     app[TOKENS] = TokenReader(trusted_issuer(settings), token_max=settings.token_max)
     app[CREATOR] = Creator(house)
     app[TELEMETRY] = telemetry or Telemetry()
+    app[photos.ROOM] = EvidenceRoom(house)
     _add_stream(app, house)
     _add_waits(app, house)
     heads.install(app, house)
     site.install(app, house, app[stream.HUB])
-    for part in (escrows, orders, commands, disputes, recovery, secrets, maintenance, heads, stream, pool):
+    for part in (escrows, orders, commands, disputes, photos, recovery, secrets, maintenance, heads, stream, pool):
         app.router.add_routes(part.routes())
     return app
 

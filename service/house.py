@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from actors.desk import Desk
 from actors.ports import Clock
+from eventstore.evidence import EvidenceStore
 from eventstore.opening import Store
 from projections.asking import ReadModels
 from projections.runner import Runner
@@ -21,6 +22,8 @@ class House:
     desk: Desk
     models: ReadModels
     runner: Runner
+    evidence: EvidenceStore | None = None
+    """Where pictures are kept; None keeps them beside the log."""
     pool: SlotPool | None = None
     """The node's wallet slots; None where there are none."""
     problems: list[str] = field(default_factory=list)

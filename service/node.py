@@ -10,6 +10,7 @@ import structlog
 from actors.desk import Desk
 from actors.directory import Directory
 from actors.escrow import EscrowActor
+from actors.evidence_sweeper import EvidenceSweeper
 from actors.ports import Clock, DaemonRpc, Watch
 from actors.priming import Primer
 from actors.runtime import AsyncioRef
@@ -49,6 +50,7 @@ class NodeLimits:
     watch_poll_s: float = 1.0
     time_look_s: float = 1.0
     shred_look_s: float = 60.0
+    sweep_look_s: float = 3_600.0
     stop_s: float = 10.0
     prime_at_once: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Slots primed at a time: each keeps a core busy. 0 primes none."""
@@ -93,7 +95,9 @@ class Node:
         shredder = KeyShredder(self.store.vault, clock=self.clock, look_s=self._limits.shred_look_s)
         await shredder.apply()
         await self.runner.catch_up()
-        work = (self.runner.run(), self._finder.run(), self._timekeeper.run(), self.watcher.run(), shredder.run())
+        sweeper = EvidenceSweeper(self.store.evidence, clock=self.clock, look_s=self._limits.sweep_look_s)
+        own = (self.runner.run(), self._finder.run(), self._timekeeper.run(), self.watcher.run())
+        work = (*own, shredder.run(), sweeper.run())
         self._tasks = [asyncio.get_running_loop().create_task(each) for each in work]
         for task in self._tasks:
             task.add_done_callback(self._ended)

@@ -9,9 +9,11 @@ from aiohttp import web
 from actors.directory import DirectoryFull, Parked
 from actors.escrow import KeyReused, Rejected
 from actors.mail import ActorStopped, AskTimeout, MailboxFull
+from actors.picture.kinds import BadPicture
 from domain.evolve import ImpossibleHistory
 from domain.refusals import SENTENCES, Refused
 from eventstore.api import LogBusy, LogUnavailable, Shredded
+from eventstore.evidence import EvidenceUnavailable, EvidenceWrong
 from schemas.codec import UnknownEvent
 from schemas.problems import CONTENT_TYPE, Problem
 from service.auth import TokenRefused
@@ -42,6 +44,7 @@ STATUS: Mapping[str, int] = {
     "messages_full": 409,
     "no_case": 404,
     "no_such_escrow": 404,
+    "no_such_photo": 404,
     "not_a_party": 403,
     "not_awaited": 409,
     "not_of_the_case": 403,
@@ -55,6 +58,8 @@ STATUS: Mapping[str, int] = {
     "order_live": 409,
     "payout_address_missing": 409,
     "payout_address_is_escrow": 422,
+    "photo_known": 409,
+    "photos_full": 409,
     "placeholder_address": 422,
     "proposal_invalid": 409,
     "reason_required": 422,
@@ -84,6 +89,8 @@ STATUS: Mapping[str, int] = {
     "cursor_invalid": 400,
     "escrow_stopped": 503,
     "event_unknown": 503,
+    "evidence_unavailable": 503,
+    "evidence_wrong": 502,
     "form_foreign": 403,
     "form_malformed": 400,
     "idempotency_key_invalid": 422,
@@ -99,6 +106,13 @@ STATUS: Mapping[str, int] = {
     "no_such_slot": 404,
     "not_found": 404,
     "order_repeated": 422,
+    "picture_broken": 422,
+    "picture_empty": 422,
+    "picture_kind": 415,
+    "picture_pixels": 422,
+    "picture_polyglot": 422,
+    "picture_too_hard": 422,
+    "picture_too_large": 413,
     "pool_size_invalid": 422,
     "pool_unknown": 503,
     "request_invalid": 400,
@@ -131,6 +145,8 @@ DOOR_SENTENCES: Mapping[str, str] = {
     "cursor_invalid": "This is not a cursor of this service.",
     "escrow_stopped": "This escrow is stopped until an operator has looked at it; nothing is lost.",
     "event_unknown": "This escrow has an event that only a newer version of the service can read; nothing is lost.",
+    "evidence_unavailable": "The store of evidence does not answer now, or has not got this; nothing was changed.",
+    "evidence_wrong": "The store of evidence gave other bytes than those it was given; nothing of them is used.",
     "form_foreign": "This form did not come from this page, or the page is an old one: load it again.",
     "form_malformed": "This is not a form of these pages.",
     "idempotency_key_invalid": "An Idempotency-Key is 1 to so many visible ASCII characters.",
@@ -139,13 +155,20 @@ DOOR_SENTENCES: Mapping[str, str] = {
     "login_needed": "Please log in first: the login has ended, or there was none.",
     "login_spent": "This login link was used before; each is good for one login. Please ask for another.",
     "login_too_often": "Too many logins failed from here; please wait a minute.",
-    "media_type": "The body must be application/json.",
+    "media_type": "The body is not of the media type that is expected here.",
     "method_not_allowed": "This address does not know this method.",
     "no_slots": "This service has no wallet slots.",
     "no_such_case": "There is no such case.",
     "no_such_slot": "There is no wallet slot of this name.",
     "not_found": "There is nothing at this address.",
     "order_repeated": "This order stands in the batch before; the first one counts.",
+    "picture_broken": "This picture cannot be read to its end.",
+    "picture_empty": "The file is empty.",
+    "picture_kind": "By its content this is not a picture of a kind that is taken here.",
+    "picture_pixels": "The picture has more pixels than this service takes apart.",
+    "picture_polyglot": "The file is more than a picture: another program would find something of its own in it.",
+    "picture_too_hard": "Taking this picture apart took more time or memory than a picture should.",
+    "picture_too_large": "The picture's file is larger than this service accepts.",
     "pool_size_invalid": "There cannot be so many wallet processes here; nothing was changed.",
     "pool_unknown": "The data folder does not say how many wallet processes there are: start its world again.",
     "request_invalid": "The request is not one this service understands.",
@@ -195,6 +218,12 @@ def problem_of(error: BaseException) -> Problem:
             return problem("event_unknown")
         case Parked() | ImpossibleHistory():
             return problem("escrow_stopped")
+        case BadPicture():
+            return problem(error.code, facts=error.facts)
+        case EvidenceUnavailable():
+            return problem("evidence_unavailable")
+        case EvidenceWrong():
+            return problem("evidence_wrong")
         case NoPool():
             return problem("pool_unknown")
         case LogUnavailable() | AskTimeout() | ActorStopped():

@@ -105,6 +105,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_max: int = 65_536
     """Bytes of a request's body."""
     body_timeout_s: int = 30
+    ipfs_api_url: str | None = None
+    """RPC of an IPFS node that keeps evidence; None keeps it beside the log."""
+    evidence_bytes_max: int = 10 << 20
+    """Bytes of a picture's file, and of the picture made of it."""
+    evidence_pixels_max: int = 25_000_000
+    evidence_timeout_s: int = 120
+    """How long a picture may take to arrive, or to be taken."""
+    evidence_transfers_max: int = 8
+    """Pictures that come or go at once on this node; a quarter of them, but two at least, of one user."""
     page_max: int = 100
     history_max: int = 1_000
     """Events shown in an escrow's history."""
@@ -206,6 +215,10 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "max_concurrent_escrows": (1, 1_000_000),
     "body_max": (1_024, 16 * 1_048_576),
     "body_timeout_s": (1, 600),
+    "evidence_bytes_max": (1_024, 16 * 1_048_576),
+    "evidence_pixels_max": (1_024, 25_000_000),
+    "evidence_timeout_s": (1, 3_600),
+    "evidence_transfers_max": (1, 1_000),
     "page_max": (1, 1_000),
     "history_max": (1, 10_000),
     "own_writes_wait_s": (0, 30),
@@ -290,6 +303,7 @@ def _with_words(read: _Reader) -> Settings:
         monero_rpc_wallet_dir=read("MONERO_RPC_WALLET_DIR", Path, None),
         monero_rpc_file=read("MONERO_RPC_FILE", Path, None),
         monero_daemon_urls=read("MONERO_DAEMON_URLS", v.urls, ()),
+        ipfs_api_url=read("IPFS_API_URL", v.url, None),
         encryption_key=read("ENCRYPTION_KEY", v.hex_bytes, None),
         encryption_key_old=read("ENCRYPTION_KEY_OLD", v.hex_keys, ()),
         encryption_key_next=read("ENCRYPTION_KEY_NEXT", v.hex_bytes, None),

@@ -74,6 +74,8 @@ def _sealed(event: AnyEvent) -> Iterator[tuple[SealedKind, str, Sealed]]:
             yield SealedKind.SIGNED_TX, epoch_place(event.payout, event.epoch), event.signed
         case e.DisputeOpened() | e.DisputeClaimAdded():
             yield SealedKind.CLAIM, event.by, event.claim
+        case e.EvidenceAdded():
+            yield SealedKind.PICTURE_DESCRIPTION, event.photo_id, event.description
         case e.DisputeMessageAdded():
             yield SealedKind.MESSAGE, event.by, event.message
         case e.DisputeDecided():

@@ -11,7 +11,20 @@ from domain.commands import AnyCommand
 from domain.decide import decide
 from domain.events import AnyEvent
 from domain.evolve import fold
-from domain.ids import Address, EscrowId, KeyImage, Micros, OneTimeKey, OrderId, Sealed, TxHash, UserId, WalletId
+from domain.ids import (
+    Address,
+    Cid,
+    EscrowId,
+    KeyImage,
+    Micros,
+    OneTimeKey,
+    OrderId,
+    PhotoId,
+    Sealed,
+    TxHash,
+    UserId,
+    WalletId,
+)
 from domain.money import Atomic
 from domain.refusals import Refused
 from domain.roles import THREE, Role, SeatKind
@@ -44,6 +57,22 @@ def terms(*, amount: int = AMOUNT, seats: SeatKind = SeatKind.POOL, policy: Poli
         network="regtest",
         seats=dict.fromkeys(THREE, seats),
         policy=policy or Policy(),
+    )
+
+
+def add_evidence(*, at: Micros, by: UserId, number: int = 1) -> c.AddEvidence:
+    """A picture laid before the arbiter; equal numbers are equal pictures of whoever lays them."""
+    return c.AddEvidence(
+        at=at,
+        by=by,
+        photo_id=PhotoId(f"photo-{by}-{number}"),
+        cid=Cid(f"cid-{number}"),
+        sha256=f"hash-{number}",
+        media_type="image/jpeg",
+        size=1_000,
+        width=40,
+        height=30,
+        description=Sealed(f"picture {number}"),
     )
 
 

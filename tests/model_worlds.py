@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from domain import commands as c
 from domain.events import AnyEvent
-from domain.ids import EscrowId, Sealed
+from domain.ids import EscrowId, PhotoId, Sealed
 from eventstore.api import Append, Appended, EventLog, NewEvent, Recorded
 from projections.api import Batch, Generation, ModelTables
 from projections.feeder import Change, Feeder, write_of
@@ -17,6 +17,7 @@ from tests.given import (
     BUYER,
     VENDOR,
     Life,
+    add_evidence,
     awaiting_funding,
     completed,
     created,
@@ -33,6 +34,15 @@ def talked() -> Life:
     for by, reply_to in ((BUYER, None), (ARBITER, 1), (VENDOR, 2)):
         life.when(c.AddMessage(at=life.later(60).now, by=by, message=Sealed(f"by {by}"), reply_to=reply_to))
     return life
+
+
+def shown() -> Life:
+    """A disputed escrow whose parties have laid two pictures before the arbiter, who was shown one of them."""
+    life = disputed()
+    for by in (BUYER, VENDOR):
+        life.when(add_evidence(at=life.later(60).now, by=by))
+    photo_id = PhotoId(f"photo-{VENDOR}-1")
+    return life.when(c.ShowEvidence(at=life.later(60).now, by=ARBITER, photo_id=photo_id))
 
 
 LIVES: Mapping[str, Life] = {

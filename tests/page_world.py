@@ -34,6 +34,14 @@ class Visit:
         form = aiohttp.FormData({**(self.hidden() if hidden else {}), **fields})
         return await self._ask("POST", path, form, headers)
 
+    async def upload(self, path: str, content: bytes, **fields: str) -> str:
+        """Sends a form with a file and the hidden fields of the page that is open."""
+        form = aiohttp.FormData()
+        for name, value in (self.hidden() | fields).items():
+            form.add_field(name, value)
+        form.add_field("file", content, filename="a.jpg", content_type="image/jpeg")
+        return await self._ask("POST", path, form, {})
+
     def hidden(self) -> dict[str, str]:
         """The hidden fields of the open page; the last of each name."""
         return {name: unescape(value) for name, value in FIELD.findall(self.text)}

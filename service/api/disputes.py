@@ -45,6 +45,7 @@ from service.api.door import (
     role_in,
     seen,
 )
+from service.api.photo_list import PHOTOS, photos_of
 from service.auth import Caller
 from service.decisions import Decision, new_salt, sign_decision
 from service.problems import Refusal
@@ -280,6 +281,7 @@ async def case_shown(request: web.Request, case_id: str, caller: Caller, *, afte
     models = house_of(request).models
     await own_writes(request, MODEL)
     await own_writes(request, MESSAGES)
+    await own_writes(request, PHOTOS)
     positions = models.positions(MESSAGES)
     row = await _case(request, case_id)
     if row is None or caller.user not in (row.buyer_id, row.vendor_id, row.arbiter_id):
@@ -290,7 +292,7 @@ async def case_shown(request: web.Request, case_id: str, caller: Caller, *, afte
         case=views.dispute(row, await _opened(sealing, row)),
         messages=tuple([views.message(each, await _text(sealing, each)) for each in said[:most]]),
         messages_next=said[most - 1].number if len(said) > most else None,
-        photos=(),
+        photos=await photos_of(request, row.escrow_id, sealing),
         cursor=encode_cursor(positions),
     )
 

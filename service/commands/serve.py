@@ -14,6 +14,7 @@ from rich.console import Console
 
 from actors.clock import SystemClock
 from actors.daemon_rpc import HttpDaemon
+from actors.ipfs import EvidenceMoved, IpfsEvidence
 from actors.processes import ProgramFailed
 from actors.scan.process import ScannerLimits, ScannerProcess
 from actors.slot_messages import SupervisorLimits
@@ -22,6 +23,7 @@ from actors.turn_finder import FinderLimits
 from domain.ids import UserId
 from eventstore.api import LogUnavailable, SealBroken
 from eventstore.embedded_os import EmbeddedFailed
+from eventstore.evidence import EvidenceStore
 from eventstore.grouped import LogLimits
 from eventstore.migrations import DatabaseNewer, MigrationChanged, PartitionsFixed, RolesMissing
 from eventstore.opening import Store, StoreUnsafe, open_store
@@ -179,11 +181,19 @@ async def running(
             make=lambda each: _slot(settings, each, telemetry),
             scaler=await _scaler(stack, settings, node=built, own=own, telemetry=telemetry),
         )
+        evidence = _evidence(stack, settings, store)
         heads = heads_path(settings, home=node_home(home, node))
         dsn = settings.database_url or world.dsn or ""
         await _reconciling(stack, settings, node=built, dsn=dsn, daemon_url=world.daemon_url, telemetry=telemetry)
         yield await doors(
-            stack, settings, node=built, telemetry=telemetry, daemon=world.daemon_url, heads_file=heads, pool=pool
+            stack,
+            settings,
+            node=built,
+            telemetry=telemetry,
+            daemon=world.daemon_url,
+            heads_file=heads,
+            pool=pool,
+            evidence=evidence,
         )
 
 
@@ -261,6 +271,15 @@ async def _store(settings: Settings, dsn: str | None, *, name: str) -> Store:
     )
 
 
+def _evidence(stack: AsyncExitStack, settings: Settings, store: Store) -> EvidenceStore:
+    """Finds where pictures go: into IPFS where a node is named, else beside the log."""
+    if settings.ipfs_api_url is None:
+        return store.evidence
+    ipfs = IpfsEvidence(settings.ipfs_api_url)
+    stack.push_async_callback(ipfs.aclose)
+    return EvidenceMoved(ipfs, before=store.evidence)
+
+
 async def _node(
     stack: AsyncExitStack,
     settings: Settings,
@@ -312,6 +331,7 @@ async def doors(
     daemon: str,
     heads_file: Path | None = None,
     pool: SlotPool | None = None,
+    evidence: EvidenceStore | None = None,
 ) -> Running:
     """Opens the API and the metrics over a node for as long as the stack lasts; without a heads file it signs none."""
     house = House(
@@ -321,6 +341,7 @@ async def doors(
         desk=node.desk,
         models=node.models,
         runner=node.runner,
+        evidence=evidence,
         pool=pool,
         problems=node.problems,
     )

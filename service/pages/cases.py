@@ -33,7 +33,7 @@ OWN_MAX = 30
 """Escrows on the page of one's own."""
 DISPUTABLE = ("awaiting_funding", "funded", "delivering", "releasing", "refunding")
 """States in which a dispute may perhaps be opened; the rules decide."""
-NO_DRAFT: Mapping[str, str] = dict.fromkeys(("claim", "message", "reason", "share", "decision"), "")
+NO_DRAFT: Mapping[str, str] = dict.fromkeys(("claim", "message", "reason", "share", "decision", "description"), "")
 
 
 def routes() -> list[web.RouteDef]:
@@ -120,6 +120,7 @@ def _may(state: Escrow, role: Role) -> dict[str, bool]:
     assert case is not None
     undecided, arbiter = case.status in UNDECIDED, role is Role.ARBITER
     return {
+        "upload": undecided and not arbiter,
         "answer": undecided and not arbiter and role not in case.claims,
         "say": case.status not in OVER,
         "review": arbiter and case.status is CaseStatus.OPEN,

@@ -59,8 +59,9 @@ def page(handler: PageHandler, *, open: bool = False) -> Handler:
         sessions = request.app[SESSIONS]
         await sessions.begin(request, now_s=now_s(request))
         answer = await inside(request)
-        await sessions.end(request, answer)
-        answer.headers.update(HEADERS)
+        if not answer.prepared:  # what was sent piece by piece had its own
+            await sessions.end(request, answer)
+            answer.headers.update(HEADERS)
         return answer
 
     return around
@@ -134,11 +135,16 @@ async def form_of(request: web.Request) -> dict[str, str]:
     if request.content_type not in FORM_TYPES:
         raise Refusal("media_type", facts={"expected": FORM_TYPES[0]})
     fields = await _fields(request)
+    check_ours(request, fields)
+    return {field: value for field, value in fields.items() if field != "form_token"}
+
+
+def check_ours(request: web.Request, fields: Mapping[str, str]) -> None:
+    """Refuses a form that did not come from a page of this session."""
     if request.headers.get("Sec-Fetch-Site", "none") not in SAME_SITE:
         raise Refusal("form_foreign")
-    if not hmac.compare_digest(fields.pop("form_token", "").encode(), visitor_in(request).form_token.encode()):
+    if not hmac.compare_digest(fields.get("form_token", "").encode(), visitor_in(request).form_token.encode()):
         raise Refusal("form_foreign")
-    return fields
 
 
 async def _fields(request: web.Request) -> dict[str, str]:
@@ -161,6 +167,10 @@ async def _fields(request: web.Request) -> dict[str, str]:
 
 def asked(request: web.Request, form: Mapping[str, Any], kind: type[_R], **fixed: Any) -> tuple[_R, Keyed]:
     """Makes of a form the body that the API takes, and what makes it happen once; raises `Refusal` as the API does."""
-    fields = {field: value for field, value in form.items() if field not in HIDDEN}
-    body = read_part(fields | fixed, kind, at="")
+    body = read_part(own_fields(form) | fixed, kind, at="")
     return body, keyed_by(request, person_in(request), body, key=form.get("key", ""))
+
+
+def own_fields(form: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes out of a form what every form has."""
+    return {field: value for field, value in form.items() if field not in HIDDEN}

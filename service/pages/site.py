@@ -9,8 +9,9 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from schemas.requests import DESCRIPTION_MAX
 from service.house import House
-from service.pages import acting, cases, login
+from service.pages import acting, cases, login, pictures
 from service.pages.attempts import Attempts
 from service.pages.door import HEADERS, SESSIONS
 from service.pages.moves import Moves
@@ -44,7 +45,7 @@ def install(app: web.Application, house: House, hub: Hub) -> None:
     files = {name: (FOLDER / "static" / name).read_bytes() for name in STATIC}
     _add_templates(app, house, files)
     app.router.add_get("/static/{name}", _static(files), allow_head=False)
-    for part in (login, cases, acting):
+    for part in (login, cases, acting, pictures):
         app.router.add_routes(part.routes())
 
 
@@ -65,6 +66,7 @@ def _add_templates(app: web.Application, house: House, files: Mapping[str, bytes
 
     environment.filters |= {"xmr": xmr, "percent": percent, "short": short, "when": when, "worded": worded, "age": aged}
     environment.globals |= {"static": named.__getitem__, "statuses": STATUSES, "verdicts": VERDICTS}
+    environment.globals["description_max"] = DESCRIPTION_MAX
 
 
 def _static(files: Mapping[str, bytes]):  # type: ignore[no-untyped-def]

@@ -105,6 +105,8 @@ TOLD: Mapping[str, Told] = {
     "dispute_decided": Told("arbiter", "Decided: {verdict}. The arbiter's fee is {fee_atomic}."),
     "dispute_resolved": Told("service", "The decision is paid: the case is resolved."),
     "dispute_closed": Told("service", "The case is closed without a decision paid ({reason})."),
+    "evidence_added": Told("by", "Laid a picture before the arbiter."),
+    "evidence_shown": Told("by", "Was shown a picture.", step=True),
     "export_given": Told("role", "The wallet is ready to sign.", step=True),
     "key_images_told": Told("role", "The wallet told by which marks a payout will be known.", step=True),
     "payout_opened": Told("service", "A payout began ({purpose})."),

@@ -11,9 +11,11 @@ from playwright.async_api import Page, expect
 from domain.roles import Role
 from service.auth import Right
 from tests.browser.chromium import DESKTOP, NEEDS_CHROMIUM, PHONE, Watched, chromium, kept, watched
+from tests.evidence_world import lay
 from tests.given import ARBITER, BUYER, VENDOR
 from tests.page_world import Site
 from tests.patience import PATIENCE_S
+from tests.pictures import jpeg
 from tests.worlds import house_world
 
 pytestmark = [NEEDS_CHROMIUM]
@@ -70,6 +72,7 @@ async def test_axe_finds_nothing_serious_on_any_page_light_or_dark_wide_or_narro
     assert (await site.world.ask("POST", "/api/disputes/resolve", decision, user=ARBITER))[0] == 200
     await site.world.sign(decided, proposer=Role.BUYER, cosigner=Role.ARBITER)
     await site.world.make_final(decided)
+    assert (await lay(site.world, under_review))[0] == 200
     funded = await site.world.funded()
     serious: list[str] = []
     async with AsyncExitStack() as stack:
@@ -125,6 +128,29 @@ async def test_a_message_is_sent_with_the_keyboard_alone(site: Site) -> None:
         await until_focused(page, "send")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("log")).to_contain_text("Typed, not clicked.")
+
+
+async def test_pictures_are_shown_and_larger_on_a_click(site: Site) -> None:
+    _, case_id = await disputed(site)
+    async with one(site, size=PHONE) as person:
+        page = await person.logged_in(site.code(BUYER), onward=f"/cases/{case_id}")
+        for number in range(4):
+            await page.get_by_label("Add a picture").set_input_files(
+                {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": jpeg(seed=number)}
+            )
+            await page.get_by_label("What it shows").fill(f"Side {number}")
+            await page.get_by_role("button", name="Upload").click()
+            await page.get_by_role("button", name=f"Side {number}").wait_for()
+        for number in range(4):
+            picture = page.get_by_role("img", name=f"Side {number}").first
+            await picture.scroll_into_view_if_needed()
+            await page.wait_for_function("picture => picture.naturalWidth === 40", arg=await picture.element_handle())
+        await page.get_by_role("button", name="Side 2").click()
+        large = page.get_by_role("dialog", name="Side 2")
+        await expect(large).to_be_visible()
+        await expect(large).to_contain_text("SHA-256")
+        await page.keyboard.press("Escape")
+        await expect(large).not_to_be_visible()
 
 
 async def until_focused(page: Page, id: str) -> None:

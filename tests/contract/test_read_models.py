@@ -33,6 +33,7 @@ from tests.model_worlds import (
     feed_all,
     new_events,
     recorded,
+    shown,
     talked,
     through,
     unreadable,
@@ -313,6 +314,24 @@ async def test_what_is_said_in_a_case_comes_in_order_and_pages(full: Models) -> 
         (3, Role.VENDOR, 2),
     ]
     assert await full.rows.messages(EscrowId("esc_disputed"), after=0, limit=2) == []
+    assert await differences(full.log, full.tables) == ()
+
+
+@two_backends
+async def test_pictures_of_a_case_come_in_order_with_who_was_shown_them(full: Models) -> None:
+    events = new_events(shown().events)
+    await append(full.log, "esc_shown", events[:-1])
+    await feed_all(full.log, full.tables)
+    assert [row.arbiter_saw_at for row in await full.rows.photos(EscrowId("esc_shown"))] == [None, None]
+    await append(full.log, "esc_shown", events[-1:], after=len(events) - 1)
+    await feed_all(full.log, full.tables)
+    first, second = await full.rows.photos(EscrowId("esc_shown"))
+    assert [(row.number, row.uploader, row.size) for row in (first, second)] == [
+        (0, Role.BUYER, 1_000),
+        (1, Role.VENDOR, 1_000),
+    ]
+    assert (first.arbiter_saw_at, second.arbiter_saw_at) == (None, shown().events[-1].at)
+    assert await full.rows.photos(EscrowId("esc_disputed")) == []
     assert await differences(full.log, full.tables) == ()
 
 

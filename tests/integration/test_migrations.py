@@ -148,6 +148,7 @@ async def test_the_service_role_has_the_least_it_needs(connection):
         "read_models": "SELECT INSERT UPDATE",
         **{f"model_{model}": "SELECT INSERT UPDATE DELETE" for model in MODELS},
         "primed_wallets": "SELECT INSERT UPDATE DELETE",
+        "evidence_blocks": "SELECT INSERT DELETE",
         "seat_leases": "SELECT INSERT UPDATE",
         "slot_leases": "SELECT INSERT UPDATE",
         "duty_leases": "SELECT INSERT UPDATE",

@@ -11,6 +11,7 @@ from domain.roles import Role
 from service.auth import Right
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
 from tests.page_world import Site, Visit
+from tests.pictures import jpeg
 from tests.worlds import PAYOUT_HASH, house_world
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)"> \'"&amp; {{ 7*7 }} </textarea>'
@@ -151,6 +152,47 @@ async def test_both_sides_claim_and_all_three_talk_on_their_pages(site: Site) ->
     _, shown = await site.world.ask("GET", f"/api/disputes/{case_id}")
     assert (shown["case"]["vendor_claim"], shown["case"]["status"]) == ("It was full.\nI weighed it.", "under_review")
     assert [each["sender_role"] for each in shown["messages"]] == ["buyer", "vendor", "arbiter"]
+
+
+async def test_a_party_lays_a_picture_before_the_arbiter_and_all_three_see_it(site: Site) -> None:
+    _, case_id = await disputed(site)
+    visit = await site.visit(BUYER)
+    await visit.get(f"/cases/{case_id}")
+    assert await visit.upload(f"/cases/{case_id}/photos", jpeg(), description="<b>The box</b>") == (
+        f"/cases/{case_id}#photos-title"
+    )
+    for user, base in ((BUYER, "/cases/"), (VENDOR, "/cases/"), (ARBITER, "/arbiter/disputes/")):
+        looking = await site.visit(user)
+        text = await looking.get(base + case_id)
+        assert "&lt;b&gt;The box&lt;/b&gt;" in text and "<b>The box" not in text
+        (picture,) = set(re.findall(r'<img src="([^"]+/photos/[^"]+)"', text))
+        async with looking.session.get(site.url + picture) as answer:
+            assert (answer.status, answer.content_type) == (200, "image/jpeg")
+            assert "sandbox" in answer.headers["Content-Security-Policy"]
+    stranger = await site.visit("mallory")
+    await stranger.get(picture)
+    assert stranger.status == 404
+    assert (await site.browser().get(picture)).startswith("/login")
+
+
+async def test_a_picture_that_is_refused_leaves_the_case_as_it_was(site: Site) -> None:
+    escrow_id, case_id = await disputed(site)
+    version = await site.world.version(escrow_id)
+    visit = await site.visit(BUYER)
+    for content, fields, status in (
+        (b"no picture", {}, 415),
+        (jpeg(), {"form_token": "of another page"}, 403),
+        (jpeg(), {"more": "x"}, 422),
+    ):
+        await visit.get(f"/cases/{case_id}")
+        text = await visit.upload(f"/cases/{case_id}/photos", content, description="My words", **fields)
+        assert visit.status == status, text
+        assert ("My words" in text) == ("more" not in fields)
+    arbiter = await site.visit(ARBITER)
+    await arbiter.get(f"/arbiter/disputes/{case_id}")
+    await arbiter.upload(f"/cases/{case_id}/photos", jpeg(), description="")
+    assert arbiter.status == 403
+    assert await site.world.version(escrow_id) == version
 
 
 async def test_a_form_sent_twice_is_followed_once(site: Site) -> None:

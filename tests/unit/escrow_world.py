@@ -23,7 +23,7 @@ from domain.states import Escrow, money_of, name
 from domain.steps import Round, Step
 from domain.terms import FeeSettlement, Policy
 from domain.turns import Turn, turn_of, turns
-from tests.given import ADDRESS, AMOUNT, BUYER, HOUR, SECOND, START, USERS, terms
+from tests.given import ADDRESS, AMOUNT, BUYER, HOUR, SECOND, START, USERS, add_evidence, terms
 from tests.unit.escrow_promises import Promises
 from tests.unit.small_chain import Chain
 
@@ -94,6 +94,17 @@ class World:
 
     # -- people ----------------------------------------------------------------------------------------------
 
+    def _word(self, by: UserId, n: int) -> AnyCommand:
+        """One of the things that people say in a case."""
+        case, at = self.live.core.case, self.now
+        if n % 2:
+            return c.AddClaim(at=at, by=by, claim=Sealed("other"))
+        if n % 4 == 0:
+            return c.AddMessage(at=at, by=by, message=Sealed("said"), reply_to=n // 2 or None)
+        if case is not None and case.evidence and n % 3:
+            return c.ShowEvidence(at=at, by=by, photo_id=case.evidence[-1].photo_id)
+        return add_evidence(at=at, by=by, number=n)
+
     def person(self, who: int, what: int, n: int) -> None:
         by, at = PEOPLE[who % len(PEOPLE)], self.now
         number = max(1, self.live.core.offers_made - n % 2)
@@ -105,11 +116,7 @@ class World:
                 lambda: c.ConfirmDelivery(at=at, by=by),
                 lambda: c.GrantRefund(at=at, by=by),
                 lambda: c.OpenDispute(at=at, by=by, case_id=CaseId("case"), claim=Sealed("claim")),
-                lambda: (
-                    c.AddClaim(at=at, by=by, claim=Sealed("other"))
-                    if n % 2
-                    else c.AddMessage(at=at, by=by, message=Sealed("said"), reply_to=n // 2 or None)
-                ),
+                lambda: self._word(by, n),
                 lambda: c.ReviewDispute(at=at, by=by),
                 lambda: c.ResolveDispute(
                     at=at,
@@ -372,6 +379,9 @@ class World:
             case "disputed" if len(state.core.case.claims if state.core.case else ()) < 2:
                 for by in USERS.values():
                     self.give(c.AddClaim(at=self.now, by=by, claim=Sealed("other")))
+                    laid = add_evidence(at=self.now, by=by)
+                    self.give(laid)
+                    self.give(c.ShowEvidence(at=self.now, by=by, photo_id=laid.photo_id))
             case "disputed":
                 self.give(
                     c.ResolveDispute(

@@ -25,6 +25,7 @@ from tests.given import (
     START,
     VENDOR,
     Life,
+    add_evidence,
     awaiting_funding,
     completed,
     created,
@@ -116,6 +117,10 @@ PEOPLE: dict[str, tuple[Callable[[Micros], c.AnyCommand], dict[str, str]]] = {
     ),
     "add_message": (
         lambda at: c.AddMessage(at=at, by=VENDOR, message=Sealed("said")),
+        {state: "ok" if state == "disputed" else "no_case" for state in STATES},
+    ),
+    "add_evidence": (
+        lambda at: add_evidence(at=at, by=VENDOR),
         {state: "ok" if state == "disputed" else "no_case" for state in STATES},
     ),
     "add_claim": (

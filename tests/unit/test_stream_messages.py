@@ -46,6 +46,9 @@ KEPT_INSIDE = {
     "dispute_claim_added": {"claim"},
     "dispute_message_added": {"message"},
     "dispute_decided": {"reason", "reason_salt"},
+    # What it is and where it lies, the case shows to those who may see it.
+    "evidence_added": {"cid", "sha256", "media_type", "size", "width", "height", "description"},
+    "evidence_shown": {"sha256"},
     # Which administrator acted, and why.
     "recovery_action_taken": {"by", "notes"},
     "key_shredded": {"by"},

@@ -1,0 +1,5 @@
+"""Answers endless_line."""
+
+import sys
+
+sys.stdout.write("x" * 1_000_000)

@@ -1,0 +1,5 @@
+"""Answers garbage."""
+
+import sys
+
+sys.stdout.write("not json\\n")
