@@ -72,11 +72,16 @@ class KeyRing:
         if any(len(key) != KEY_BYTES for key in (encryption_key, *others)):
             raise ValueError(f"an encryption key must be {KEY_BYTES} bytes")
         self.current_id = wrapping_key_id(encryption_key)
+        self._keys = (encryption_key, *others)
         self._wrapping = {wrapping_key_id(key): AESGCM(key) for key in (*others, encryption_key)}
 
     def knows(self, key_id: str) -> bool:
         """Says whether keys wrapped under this fingerprint open here."""
         return key_id in self._wrapping
+
+    def derived(self, *, purpose: bytes) -> tuple[bytes, ...]:
+        """Derives a key for one purpose from each `ENCRYPTION_KEY`, the current one's first."""
+        return tuple(derived(key, purpose=purpose) for key in self._keys)
 
     def wrap(self, stream_id: str, key: bytes) -> WrappedKey:
         """Wraps a stream's key under the current `ENCRYPTION_KEY`."""

@@ -103,6 +103,35 @@ def token_issue(*, sub: str, right: Annotated[tuple[str, ...], Parameter(negativ
     return issue(_settings(), sub=sub, rights=right, ttl_s=ttl)
 
 
+@app.command(name="login-link")
+def login_link(
+    *,
+    sub: str,
+    right: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    to: str | None = None,
+    ttl: int = 600,
+    session: int = 28_800,
+) -> int:
+    """Prints a link that logs one user in to the web pages, once.
+
+    Parameters
+    ----------
+    sub
+        The user whom the login is for.
+    right
+        admin or arbiter; may be given several times.
+    to
+        The page to come to, such as /cases/case_…; the user's own list without it.
+    ttl
+        Seconds within which the link must be used.
+    session
+        Seconds that the login then lasts.
+    """
+    from service.commands.login_link import login_link as run
+
+    return run(_settings(), sub=sub, rights=right, onward=to, ttl_s=ttl, session_s=session)
+
+
 @app.command
 def replay(
     escrow_id: str, *, at_version: int | None = None, at_time: datetime | None = None, json: bool = False

@@ -31,6 +31,7 @@ from service.evidence import EvidenceRoom
 from service.house import House
 from service.keys import trusted_issuer
 from service.logs import bind_correlation
+from service.pages import site
 from service.problems import problem_of, response
 from service.telemetry import Telemetry
 
@@ -68,6 +69,7 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     _add_waits(app, house)
     _add_draws(app, house)
     heads.install(app, house)
+    site.install(app, house, app[stream.HUB])
     for part in API_PARTS:
         app.router.add_routes(part.routes())
     return app

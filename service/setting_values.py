@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from domain.ids import UserId
@@ -97,6 +98,24 @@ def url(text: str) -> str:
     if not _is_url(text) or not re.fullmatch(r".+:[0-9]{1,5}/?", text.partition("://")[2]):
         raise BadValue("expected an http:// or https:// address with its port, without a login or a path in it")
     return text
+
+
+def origin(text: str) -> str:
+    """Reads where a site is reached: https://, or http:// on loopback or an onion service, without a path."""
+    if not _is_url(text) or not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+/?", text):
+        raise BadValue("expected an http:// or https:// address without a login or a path in it")
+    parts = urlsplit(text)
+    if parts.scheme == "http" and not (is_loopback(parts.hostname or "") or (parts.hostname or "").endswith(".onion")):
+        raise BadValue("expected https://, since a login crosses the network; http:// on loopback or an onion service")
+    return text.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Says whether a host is this machine itself, without asking anybody for its name."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def seconds_four(text: str) -> tuple[int, int, int, int]:

@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server_host: str = "127.0.0.1"
     server_port: int = 8080
     """0 asks the system for a free port, here and below."""
+    public_url: str | None = None
+    """Where browsers reach the pages, when that is not `server_host` and `server_port`: a proxy, an onion service."""
     metrics_port: int = 8081
     """On loopback only."""
     monero_network: Network = "regtest"
@@ -141,6 +143,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a call to a wallet process that is not ours may take; it rests as long when its holder was lost."""
     node_lease_s: int = 15
     """How long its name is refused to a node in another folder."""
+    session_s: int = 43_200
+    """How long a web login lasts at most, and no longer than the token it was made with."""
+    login_failures_max: int = 30
+    """Failed web logins of one sender in a minute; beyond them it is told to wait."""
+    page_wait_s: int = 20
+    """How long a page waits for its case to move before it asks again."""
+    page_waits_max: int = 1_000
+    """Pages of this node that wait so; beyond them a page asks every few seconds."""
     stream_sockets_max: int = 2_000
     """Sockets of the stream on this node."""
     stream_user_sockets_max: int = 20
@@ -230,6 +240,10 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "slot_call_max_s": (5, 3_600),
     "node_lease_s": (1, 3_600),
     "scanner_silent_s": (5, 3_600),
+    "session_s": (60, 604_800),
+    "login_failures_max": (1, 100_000),
+    "page_wait_s": (0, 300),
+    "page_waits_max": (0, 100_000),
     "stream_sockets_max": (1, 100_000),
     "stream_user_sockets_max": (1, 100_000),
     "stream_slow_s": (1, 600),
@@ -286,6 +300,7 @@ def _with_words(read: _Reader) -> Settings:
         thirdkey_home=read("THIRDKEY_HOME", Path, Path(".thirdkey")),
         database_url=read("DATABASE_URL", str, None),
         server_host=read("SERVER_HOST", str, "127.0.0.1"),
+        public_url=read("PUBLIC_URL", v.origin, None),
         monero_network=network,
         monero_rpc_urls=read("MONERO_RPC_URLS", v.urls, ()),
         monero_rpc_user=read("MONERO_RPC_USER", str, None),

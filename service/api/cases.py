@@ -40,26 +40,30 @@ async def list_cases(request: web.Request) -> web.Response:
 
     Of the caller, or of the arbiter in `arbiter_id` whose assistant the caller is.
     """
-    caller = caller_of(request)
     fields = ("arbiter_id", "older_than_s", "q", "limit", "after", "seen")
     check_query(request, {**dict.fromkeys(fields), "status": STATUSES})
-    models, most = house_of(request).models, limit_of(request)
-    arbiter = await _arbiter(request, caller)
+    arbiter = await _arbiter(request, caller_of(request))
+    listed = await cases_listed(request, arbiter, status=request.query.get("status"), most=limit_of(request))
+    return answer_json(listed)
+
+
+async def cases_listed(request: web.Request, arbiter: UserId, *, status: str | None, most: int) -> DisputePage:
+    """Reads a page of an arbiter's cases, as the query asks; raises `Refusal` for one that means nothing."""
+    models = house_of(request).models
     await own_writes(request, MODEL)
     positions = models.positions(MODEL)  # read first: the rows may only be further
     found = await models.rows.cases_of(
         arbiter,
         after=await _after(request, arbiter),
         limit=most + 1,
-        status=request.query.get("status"),
+        status=status,
         text=_searched(request),
     )
-    shown = DisputePage(
+    return DisputePage(
         cases=tuple(views.dispute_line(row) for row in found[:most]),
         next=found[most - 1].case_id if len(found) > most else None,
         cursor=encode_cursor(positions),
     )
-    return answer_json(shown)
 
 
 async def _arbiter(request: web.Request, caller: Caller) -> UserId:
@@ -77,35 +81,39 @@ async def _assists(request: web.Request, caller: Caller, arbiter: UserId) -> boo
 
 
 def _searched(request: web.Request) -> str | None:
-    text = request.query.get("q")
-    if text is not None and not 1 <= len(text) <= SEARCH_MAX:
-        raise Refusal("validation", detail=f"Expected 1 to {SEARCH_MAX} characters", facts={"path": "q"})
-    return text
+    text = request.query.get("q", "")
+    if len(text) > SEARCH_MAX:
+        raise Refusal("validation", detail=f"Expected at most {SEARCH_MAX} characters", facts={"path": "q"})
+    return text or None  # an empty field of a form looks for nothing
 
 
 async def show_case(request: web.Request) -> web.Response:
-    """Shows a case to its three and its arbiter's assistants; to all others, administrators too, it does not exist."""
+    """Shows a case to its three and its arbiter's assistants."""
     caller = caller_of(request)
     check_query(request, dict.fromkeys(("after_message", "limit", "seen")))
     after, most = _number(request, "after_message") or 0, limit_of(request)
+    return answer_json(await case_shown(request, request.match_info["case_id"], caller, after=after, most=most))
+
+
+async def case_shown(request: web.Request, case_id: str, caller: Caller, *, after: int, most: int) -> CaseShown:
+    """Reads a case with so many messages behind one; to all others, administrators too, it does not exist."""
     models = house_of(request).models
     await own_writes(request, MODEL)
     await own_writes(request, MESSAGES)
     await own_writes(request, PHOTOS)
     positions = models.positions(MESSAGES)
-    row = await _case(request, request.match_info["case_id"])
+    row = await _case(request, case_id)
     if row is None or not await _may_read(request, row, caller):
         raise Refusal("no_such_case")
     said = await models.rows.messages(row.escrow_id, after=after, limit=most + 1)
     sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
-    shown = CaseShown(
+    return CaseShown(
         case=views.dispute(row, await _opened(sealing, row)),
         messages=tuple([views.message(each, await _text(sealing, each)) for each in said[:most]]),
         messages_next=said[most - 1].number if len(said) > most else None,
         photos=await photos_of(request, row.escrow_id, sealing),
         cursor=encode_cursor(positions),
     )
-    return answer_json(shown)
 
 
 def _number(request: web.Request, field: str) -> int | None:

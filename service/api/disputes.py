@@ -22,16 +22,16 @@ from schemas.case_answers import (
 from schemas.sealing import SealedKind
 from service.api.door import (
     ARBITERS,
-    Handler,
+    Command,
     Keyed,
     answer_json,
     body_of,
     caller_of,
     claim_key,
+    commanded,
     cursor_of,
     follow,
     house_of,
-    keyed,
     now,
     own_event,
     role_in,
@@ -50,13 +50,13 @@ DECIDED = "decided"
 def routes() -> list[web.RouteDef]:
     """Lists the routes of this module."""
     return [
-        web.post("/api/disputes/open", open_dispute),
-        web.post("/api/disputes/buyer-response", _response(Role.BUYER)),
-        web.post("/api/disputes/vendor-response", _response(Role.VENDOR)),
-        web.post("/api/disputes/messages", add_message),
-        web.post("/api/disputes/review", review_dispute),
+        web.post("/api/disputes/open", commanded(r.OpenDispute, open_dispute)),
+        web.post("/api/disputes/buyer-response", commanded(r.AddClaim, answer_as(Role.BUYER))),
+        web.post("/api/disputes/vendor-response", commanded(r.AddClaim, answer_as(Role.VENDOR))),
+        web.post("/api/disputes/messages", commanded(r.AddMessage, add_message)),
+        web.post("/api/disputes/review", commanded(r.ReviewDispute, review_dispute)),
         web.post("/api/disputes/statement", state_decision),
-        web.post("/api/disputes/resolve", resolve_dispute),
+        web.post("/api/disputes/resolve", commanded(r.ResolveDispute, resolve_dispute)),
     ]
 
 
@@ -70,15 +70,12 @@ def escrow_id_of_case(case_id: CaseId) -> EscrowId:
     return EscrowId(f"esc_{case_id.removeprefix('case_')}")
 
 
-async def open_dispute(request: web.Request) -> web.Response:
+async def open_dispute(request: web.Request, body: r.OpenDispute, caller: Caller, by: Keyed) -> DisputeOpened:
     """Opens the case of an escrow with the caller's claim."""
-    caller = caller_of(request)
-    body = await body_of(request, r.OpenDispute)
     state = await seen(request, body.escrow_id, caller)
     terms, role = state.core.terms, role_in(state, caller)
     if role is None:
         raise Refusal("not_a_party")
-    by = keyed(request, caller, body)
     await claim_key(request, by)
     case_id = case_id_of(terms.escrow_id)
     sealing = EscrowSecrets(house_of(request).store.vault, terms.escrow_id)
@@ -89,7 +86,7 @@ async def open_dispute(request: web.Request) -> web.Response:
         claim=await sealing.seal(SealedKind.CLAIM, role.value, body.claim),
     )
     answer = await follow(request, terms.escrow_id, command, caller=caller, by=by)
-    opened = DisputeOpened(
+    return DisputeOpened(
         case_id=case_id,
         arbiter_id=terms.arbiter_id,
         escrow_id=terms.escrow_id,
@@ -97,53 +94,43 @@ async def open_dispute(request: web.Request) -> web.Response:
         state=answer.status,
         cursor=cursor_of(answer),
     )
-    return answer_json(opened)
 
 
-def _response(role: Role) -> Handler:
-    """Makes the route on which one side answers the other's claim."""
+def answer_as(role: Role) -> Command[r.AddClaim]:
+    """Makes the command by which one side answers the other's claim."""
 
-    async def handler(request: web.Request) -> web.Response:
-        caller = caller_of(request)
-        body = await body_of(request, r.AddClaim)
-        state = await _own_case(request, body.case_id, caller)
+    async def add_claim(request: web.Request, body: r.AddClaim, caller: Caller, by: Keyed) -> CaseFollowed:
+        state = await own_case(request, body.case_id, caller)
         if role_in(state, caller) is not role:
             raise Refusal(f"not_the_{role.value}")
-        by = keyed(request, caller, body)
         await claim_key(request, by)
         claim = await _sealed(request, state, SealedKind.CLAIM, role, body.claim)
         command = c.AddClaim(at=now(request), by=caller.user, claim=claim)
-        return answer_json(await _case_followed(request, state, command, by=by, caller=caller, status=CLAIM_ADDED))
+        return await _case_followed(request, state, command, by=by, caller=caller, status=CLAIM_ADDED)
 
-    return handler
+    return add_claim
 
 
-async def review_dispute(request: web.Request) -> web.Response:
+async def review_dispute(request: web.Request, body: r.ReviewDispute, caller: Caller, by: Keyed) -> CaseFollowed:
     """Takes a case up; its arbiter's first message or decision does so too."""
-    caller = caller_of(request)
-    body = await body_of(request, r.ReviewDispute)
-    state = await _own_case(request, body.case_id, caller)
-    by = keyed(request, caller, body)
+    state = await own_case(request, body.case_id, caller)
     await claim_key(request, by)
     command = c.ReviewDispute(at=now(request), by=caller.user)
-    return answer_json(await _case_followed(request, state, command, by=by, caller=caller, status=UNDER_REVIEW))
+    return await _case_followed(request, state, command, by=by, caller=caller, status=UNDER_REVIEW)
 
 
-async def add_message(request: web.Request) -> web.Response:
+async def add_message(request: web.Request, body: r.AddMessage, caller: Caller, by: Keyed) -> MessageAdded:
     """Takes a message of one of the three, perhaps in answer to an earlier one."""
-    caller = caller_of(request)
-    body = await body_of(request, r.AddMessage)
-    state = await _own_case(request, body.case_id, caller)
+    state = await own_case(request, body.case_id, caller)
     terms, role = state.core.terms, role_in(state, caller)
     if role is None:
         raise Refusal("not_of_the_case")
-    by = keyed(request, caller, body)
     await claim_key(request, by)
     text = await _sealed(request, state, SealedKind.MESSAGE, role, body.message)
     command = c.AddMessage(at=now(request), by=caller.user, message=text, reply_to=body.reply_to)
     answer = await follow(request, terms.escrow_id, command, caller=caller, by=by)
     said = await own_event(request, terms.escrow_id, answer, by=by, kind=e.DisputeMessageAdded)
-    added = MessageAdded(
+    return MessageAdded(
         case_id=body.case_id,
         status=MESSAGE_ADDED,
         number=said.number,
@@ -155,14 +142,13 @@ async def add_message(request: web.Request) -> web.Response:
         state=answer.status,
         cursor=cursor_of(answer),
     )
-    return answer_json(added)
 
 
 async def state_decision(request: web.Request) -> web.Response:
     """Tells an arbiter what it would sign for a decision; nothing is decided by it."""
     caller = caller_of(request)
     body = await body_of(request, r.StateDecision)
-    state = await _own_case(request, body.case_id, caller)
+    state = await own_case(request, body.case_id, caller)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")
     meant = _meant(body)
@@ -185,13 +171,10 @@ def _meant(body: r.StateDecision) -> Decision:
     )
 
 
-async def resolve_dispute(request: web.Request) -> web.Response:
+async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: Caller, by: Keyed) -> DisputeDecided:
     """Takes the arbiter's signed decision, for good; what is paid for it is shown with the escrow."""
-    caller = caller_of(request)
-    body = await body_of(request, r.ResolveDispute)
-    state = await _own_case(request, body.case_id, caller)
+    state = await own_case(request, body.case_id, caller)
     escrow_id, meant = state.core.terms.escrow_id, _meant(body)
-    by = keyed(request, caller, body)
     await claim_key(request, by)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")  # nobody else has anything signed
@@ -206,7 +189,7 @@ async def resolve_dispute(request: web.Request) -> web.Response:
         signed=await sign_decision(house_of(request).store.vault, state, meant, signature=body.signature),
     )
     answer = await follow(request, escrow_id, command, caller=caller, by=by)
-    decided = DisputeDecided(
+    return DisputeDecided(
         case_id=body.case_id,
         status=DECIDED,
         winner_tx_hash=None,
@@ -216,7 +199,6 @@ async def resolve_dispute(request: web.Request) -> web.Response:
         state=answer.status,
         cursor=cursor_of(answer),
     )
-    return answer_json(decided)
 
 
 async def _no_conflict(request: web.Request, state: Escrow) -> None:
@@ -226,7 +208,7 @@ async def _no_conflict(request: web.Request, state: Escrow) -> None:
         raise Refusal("conflict_of_interest")
 
 
-async def _own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
+async def own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
     """Returns the escrow of a case; to all but its three and administrators, who may not act in it, there is none."""
     try:
         state = await seen(request, escrow_id_of_case(CaseId(case_id)), caller)

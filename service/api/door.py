@@ -51,6 +51,10 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
     body_hash: str
 
 
+Command = Callable[[web.Request, _R, Caller, Keyed], Awaitable[Answer]]
+"""What somebody asks to be done, with a body that was read and what makes it happen once: for API and pages alike."""
+
+
 def house_of(request: web.Request) -> House:
     """Returns what the service is made of."""
     return request.app[HOUSE]
@@ -154,12 +158,16 @@ def role_in(state: Escrow, caller: Caller) -> Role | None:
 
 def keyed(request: web.Request, caller: Caller, body: Request) -> Keyed:
     """Derives what makes this request happen once; without an Idempotency-Key it is a new one each time."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
+    keys = request.headers.getall("Idempotency-Key", ())
+    if not keys:
         return Keyed(command_id=CommandId(secrets.token_hex(32)), body_hash="")
+    return keyed_by(request, caller, body, key=keys[0] if len(keys) == 1 else "")
+
+
+def keyed_by(request: web.Request, caller: Caller, body: Request, *, key: str) -> Keyed:
+    """Derives what makes a request happen once from a key of its sender's; raises `Refusal`."""
     longest = house_of(request).settings.idempotency_key_max
-    several = len(request.headers.getall("Idempotency-Key")) > 1
-    if several or not re.fullmatch(rf"[!-~]{{1,{longest}}}", key):
+    if not re.fullmatch(rf"[!-~]{{1,{longest}}}", key):
         raise Refusal("idempotency_key_invalid", facts={"idempotency_key_max": longest})
     command_id = derived_id("request", caller.user, request.method, request.path, key)
     return Keyed(command_id=command_id, body_hash=hashlib.sha256(_canonical(body)).hexdigest())
@@ -167,6 +175,17 @@ def keyed(request: web.Request, caller: Caller, body: Request) -> Keyed:
 
 def _canonical(body: Request) -> bytes:
     return type(body).__name__.encode() + msgspec.json.encode(body, order="deterministic")
+
+
+def commanded(kind: type[_R], command: Command[_R]) -> Handler:
+    """Makes a route of a command: who asks, what they sent, what makes it happen once, and its answer as JSON."""
+
+    async def handler(request: web.Request) -> web.Response:
+        caller = caller_of(request)
+        body = await body_of(request, kind)
+        return answer_json(await command(request, body, caller, keyed(request, caller, body)))
+
+    return handler
 
 
 async def claim_key(request: web.Request, by: Keyed) -> None:

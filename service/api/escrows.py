@@ -8,6 +8,7 @@ from actors.sealed import EscrowSecrets
 from domain.ids import EscrowId
 from domain.roles import PARTIES, Role
 from domain.states import NAMES, Escrow
+from eventstore.api import Recorded
 from projections.api import EscrowQuery, Place
 from schemas import requests as r
 from schemas.answers import Answer, EscrowPage, Followed
@@ -70,11 +71,16 @@ async def create_escrow(request: web.Request) -> web.Response:
 async def show_escrow(request: web.Request) -> web.Response:
     """Shows everything the three may know of an escrow."""
     _, state = await path_escrow(request)
-    house, terms = house_of(request), state.core.terms
-    history = await house.store.log.read_stream(terms.escrow_id, limit=house.settings.history_max)
-    shown = [each for each in history if each.version <= state.core.version]
-    cursor = encode_cursor({each.partition: each.position for each in shown[-1:]})
-    return answer_json(views.escrow(state, cursor=cursor, history=shown, opened=await _opened(request, state)))
+    history, opened = await history_of(request, state), await _opened(request, state)
+    cursor = encode_cursor({each.partition: each.position for each in history[-1:]})
+    return answer_json(views.escrow(state, cursor=cursor, history=history, opened=opened))
+
+
+async def history_of(request: web.Request, state: Escrow) -> list[Recorded]:
+    """Reads the events behind a state, so many at the most."""
+    house = house_of(request)
+    history = await house.store.log.read_stream(state.core.terms.escrow_id, limit=house.settings.history_max)
+    return [each for each in history if each.version <= state.core.version]
 
 
 async def show_turns(request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
@@ -15,6 +16,7 @@ from schemas.answers import moment
 from schemas.evidence import PhotoAdded
 from service.api.disputes import escrow_id_of_case
 from service.api.door import (
+    Keyed,
     answer_json,
     caller_of,
     claim_key,
@@ -25,7 +27,7 @@ from service.api.door import (
     role_in,
     seen,
 )
-from service.api.uploads import Form, form_of
+from service.api.uploads import form_of
 from service.auth import Caller
 from service.evidence import EvidenceRoom, Offered
 from service.problems import Refusal
@@ -50,22 +52,29 @@ def routes() -> list[web.RouteDef]:
 
 async def add_photo(request: web.Request) -> web.Response:
     """Lays a picture before the arbiter of a case."""
-    caller, room = caller_of(request), request.app[ROOM]
-    with room.transfer(caller.user):
+    caller = caller_of(request)
+    with request.app[ROOM].transfer(caller.user):
         form = await form_of(request, texts=TEXTS, file=FILE)
-        body = await _body(form)
-        state = await case_seen(request, body.case_id, caller)
-        by = keyed(request, caller, body)
-        await claim_key(request, by)
-        offered = Offered(
-            content=form.content,
-            description=body.description,
-            by=caller.user,
-            command_id=by.command_id,
-            body_hash=by.body_hash,
-        )
-        answer, photo = await room.add(state, offered)
-    added = PhotoAdded(
+        body = await photo_body(form.texts, form.content)
+        added = await photo_added(request, body, caller, keyed(request, caller, body), content=form.content)
+    return answer_json(added)
+
+
+async def photo_added(
+    request: web.Request, body: r.AddPhoto, caller: Caller, by: Keyed, *, content: bytes
+) -> PhotoAdded:
+    """Takes a picture into its case; raises `Refusal`, and what `EvidenceRoom.add` raises."""
+    state = await case_seen(request, body.case_id, caller)
+    await claim_key(request, by)
+    offered = Offered(
+        content=content,
+        description=body.description,
+        by=caller.user,
+        command_id=by.command_id,
+        body_hash=by.body_hash,
+    )
+    answer, photo = await request.app[ROOM].add(state, offered)
+    return PhotoAdded(
         photo_id=photo.photo_id,
         ipfs_hash=photo.cid,
         uploader_role=photo.by.value,
@@ -81,19 +90,23 @@ async def add_photo(request: web.Request) -> web.Response:
         state=answer.status,
         cursor=cursor_of(answer),
     )
-    return answer_json(added)
 
 
-async def _body(form: Form) -> r.AddPhoto:
+async def photo_body(texts: Mapping[str, str], content: bytes) -> r.AddPhoto:
     """Checks the texts, and adds the file's hash: the same key with another file is another request."""
-    body = read_part(dict(form.texts), r.AddPhoto, at="")
-    hashed = await asyncio.to_thread(hashlib.sha256, form.content)
+    body = read_part(dict(texts), r.AddPhoto, at="")
+    hashed = await asyncio.to_thread(hashlib.sha256, content)
     return msgspec.structs.replace(body, sha256=hashed.hexdigest())
 
 
 async def show_photo(request: web.Request) -> web.StreamResponse:
     """Shows a picture to the three of its case; to everybody else, administrators too, there is no such case."""
-    caller, room = caller_of(request), request.app[ROOM]
+    return await photo_shown(request, caller_of(request))
+
+
+async def photo_shown(request: web.Request, caller: Caller) -> web.StreamResponse:
+    """Sends the picture of the path to one of its three; raises `Refusal`, and what `EvidenceRoom.show` raises."""
+    room = request.app[ROOM]
     state = await case_seen(request, request.match_info["case_id"], caller)
     photo_id = request.match_info["photo_id"]
     photo = photo_of(state.core.case, PhotoId(photo_id)) if _PHOTO_ID.match(photo_id) else None

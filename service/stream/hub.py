@@ -61,6 +61,8 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
         self._left = asyncio.Event()
         self._accepting = False
+        self.on_moved: Callable[[str], None] = lambda stream_id: None
+        """Told the stream of each event, once the index knows it; must not raise or wait."""
 
     async def start(self) -> None:
         """Begins where the index is: what is older comes to each socket from its own history."""
@@ -185,6 +187,7 @@ class Hub:
     async def _hand_out(self, recorded: Recorded) -> None:
         members = await self._members.of(recorded) if self._by_user else ()
         self.place = moved(self.place, partition=recorded.partition, position=recorded.position)
+        self.on_moved(recorded.stream_id)
         sessions = [*self._admins, *(each for user in members for each in self._by_user.get(user, ()))]
         if not sessions or not is_of_an_escrow(recorded):
             return

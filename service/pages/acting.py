@@ -1,0 +1,146 @@
+"""What the forms of a case do: each the same command as the API's, then back to the page."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from domain.events import Verdict
+from domain.preview import preview
+from domain.refusals import Refused
+from domain.roles import THREE, Role
+from domain.states import Escrow
+from schemas import requests as r
+from service.api import disputes
+from service.api.disputes import case_id_of
+from service.api.door import Command, now, role_in, seen
+from service.auth import Caller
+from service.pages.cases import case_page, case_state, path_of
+from service.pages.door import PageHandler, asked, form_of, page, person_in, see_other, shown
+from service.pages.payouts import NETWORK_FEE_NOTE, parts_of
+from service.pages.words import read_share
+from service.problems import Refusal, problem_of, refuse
+
+_R = TypeVar("_R", bound=r.Request)
+
+
+def routes() -> list[web.RouteDef]:
+    """Lists the routes of this module."""
+    both = ("/cases/{case_id}", "/arbiter/disputes/{case_id}")
+    return [
+        web.get("/escrows/{escrow_id}/dispute", page(show_opening), allow_head=False),
+        web.post("/escrows/{escrow_id}/dispute", page(take_opening)),
+        web.post("/cases/{case_id}/answer", page(take_answer)),
+        *(web.post(f"{base}/messages", page(_form(r.AddMessage, disputes.add_message, back="talk"))) for base in both),
+        web.post(f"{both[1]}/review", page(_form(r.ReviewDispute, disputes.review_dispute, back="head"))),
+        web.post(f"{both[1]}/confirm", page(show_confirmation)),
+        web.post(f"{both[1]}/decide", page(take_decision)),
+    ]
+
+
+def _form(kind: type[_R], command: Command[_R], *, back: str) -> PageHandler:
+    """Makes what a form of a case does: its command, then the page again, at one of its parts."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        form = await form_of(request)
+        return await _done(request, form, kind, command, back=back)
+
+    return handler
+
+
+async def take_answer(request: web.Request) -> web.StreamResponse:
+    """Takes the claim of the side that did not open the case."""
+    form = await form_of(request)
+    role = role_in(await case_state(request), person_in(request))
+    return await _done(request, form, r.AddClaim, disputes.answer_as(role or Role.BUYER), back="claims")
+
+
+async def take_decision(request: web.Request) -> web.StreamResponse:
+    """Takes the decision that its arbiter has confirmed."""
+    form = await form_of(request)
+    return await _done(request, form, r.ResolveDispute, disputes.resolve_dispute, back="decision")
+
+
+async def _done(
+    request: web.Request, form: Mapping[str, str], kind: type[_R], command: Command[_R], *, back: str
+) -> web.StreamResponse:
+    """Follows a form's command; refused, the page comes again with what its sender had written."""
+    state = await case_state(request)
+    try:
+        body, by = asked(request, _read(form), kind, case_id=case_id_of(state.core.terms.escrow_id))
+        await command(request, body, person_in(request), by)
+    except Refusal as refused:
+        return await case_page(request, await case_state(request), problem=problem_of(refused), draft=form)
+    return see_other(f"{path_of(request, state)}#{back}")
+
+
+# -- the decision, once more ---------------------------------------------------------------------------------
+
+
+async def show_confirmation(request: web.Request) -> web.StreamResponse:
+    """Repeats who would get what before a decision is taken; changes nothing."""
+    form = await form_of(request)
+    state = await case_state(request)
+    try:
+        case_id = case_id_of(state.core.terms.escrow_id)
+        body, _ = asked(request, _read(form), r.ResolveDispute, case_id=case_id)
+        receivers = _receivers(request, state, body)
+    except Refusal as refused:
+        return await case_page(request, state, problem=problem_of(refused), draft=form)
+    back = path_of(request, state)
+    return shown(request, "confirm.html", body=body, receivers=receivers, note=NETWORK_FEE_NOTE, back=back)
+
+
+def _receivers(request: web.Request, state: Escrow, body: r.ResolveDispute) -> list[dict[str, Any]]:
+    terms = state.core.terms
+    if role_in(state, person_in(request)) is not Role.ARBITER:
+        raise Refusal("not_the_arbiter")
+    found = preview(state, verdict=body.decision, buyer_share_bp=body.buyer_share_bp, at=now(request))
+    if isinstance(found, Refused):
+        raise refuse(found)
+    people = {Role.BUYER: terms.buyer_id, Role.VENDOR: terms.vendor_id, Role.ARBITER: terms.arbiter_id}
+    parts = zip(THREE, parts_of(found), strict=True)
+    return [{"role": role.value, "person": people[role], "amount": amount} for role, amount in parts]
+
+
+def _read(form: Mapping[str, str]) -> dict[str, Any]:
+    """Reads a share, which people write in percent; it means something to a split alone."""
+    fields: dict[str, Any] = {field: value for field, value in form.items() if field != "share"}
+    if form.get("decision") != Verdict.SPLIT.value:
+        return fields
+    bp = read_share(form.get("share", ""))
+    if bp is None:
+        raise Refusal("validation", detail="Expected a percentage from 0 to 100, such as 62.5", facts={"path": "share"})
+    return fields | {"buyer_share_bp": bp}
+
+
+# -- opening a case ------------------------------------------------------------------------------------------
+
+
+async def show_opening(request: web.Request) -> web.StreamResponse:
+    """Shows the form that opens a dispute."""
+    state = await _own_escrow(request, person_in(request))
+    if state.core.case is not None:
+        return see_other(path_of(request, state))
+    return shown(request, "open.html", terms=state.core.terms, draft="")
+
+
+async def take_opening(request: web.Request) -> web.StreamResponse:
+    """Opens the dispute of an escrow."""
+    form, caller = await form_of(request), person_in(request)
+    state = await _own_escrow(request, caller)
+    try:
+        body, by = asked(request, form, r.OpenDispute, escrow_id=state.core.terms.escrow_id)
+        await disputes.open_dispute(request, body, caller, by)
+    except Refusal as refused:
+        problem = problem_of(refused)
+        facts = {"terms": state.core.terms, "draft": form.get("claim", ""), "problem": problem}
+        return shown(request, "open.html", status=problem.status, **facts)
+    return see_other(path_of(request, state))
+
+
+async def _own_escrow(request: web.Request, caller: Caller) -> Escrow:
+    state = await seen(request, request.match_info["escrow_id"], caller)
+    if role_in(state, caller) is None:
+        raise Refusal("no_such_escrow")
+    return state
