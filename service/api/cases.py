@@ -43,11 +43,13 @@ async def list_cases(request: web.Request) -> web.Response:
     fields = ("arbiter_id", "older_than_s", "q", "limit", "after", "seen")
     check_query(request, {**dict.fromkeys(fields), "status": STATUSES})
     arbiter = await _arbiter(request, caller_of(request))
-    listed = await cases_listed(request, arbiter, status=request.query.get("status"), most=limit_of(request))
-    return answer_json(listed)
+    status, most = request.query.get("status"), limit_of(request)
+    return answer_json(await cases_listed(request, arbiter, status=status, text=searched(request), most=most))
 
 
-async def cases_listed(request: web.Request, arbiter: UserId, *, status: str | None, most: int) -> DisputePage:
+async def cases_listed(
+    request: web.Request, arbiter: UserId, *, status: str | None, text: str | None, most: int
+) -> DisputePage:
     """Reads a page of an arbiter's cases, as the query asks; raises `Refusal` for one that means nothing."""
     models = house_of(request).models
     await own_writes(request, MODEL)
@@ -57,7 +59,7 @@ async def cases_listed(request: web.Request, arbiter: UserId, *, status: str | N
         after=await _after(request, arbiter),
         limit=most + 1,
         status=status,
-        text=_searched(request),
+        text=text,
     )
     return DisputePage(
         cases=tuple(views.dispute_line(row) for row in found[:most]),
@@ -80,11 +82,12 @@ async def _assists(request: web.Request, caller: Caller, arbiter: UserId) -> boo
     return (await request.app[ARBITERS].roster()).assists(caller.user, arbiter)
 
 
-def _searched(request: web.Request) -> str | None:
-    text = request.query.get("q", "")
-    if len(text) > SEARCH_MAX:
-        raise Refusal("validation", detail=f"Expected at most {SEARCH_MAX} characters", facts={"path": "q"})
-    return text or None  # an empty field of a form looks for nothing
+def searched(request: web.Request) -> str | None:
+    """Reads what is looked for in names; raises `Refusal` for nothing, or too much."""
+    text = request.query.get("q")
+    if text is not None and not 1 <= len(text) <= SEARCH_MAX:
+        raise Refusal("validation", detail=f"Expected 1 to {SEARCH_MAX} characters", facts={"path": "q"})
+    return text
 
 
 async def show_case(request: web.Request) -> web.Response:

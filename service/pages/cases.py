@@ -12,7 +12,7 @@ from projections.rows import EscrowRow
 from schemas.problems import Problem
 from service.api import views
 from service.api.asking import own_writes
-from service.api.cases import MODEL, case_shown, cases_listed
+from service.api.cases import MODEL, case_shown, cases_listed, searched
 from service.api.disputes import case_id_of, own_case
 from service.api.door import house_of, now, role_in
 from service.api.escrows import history_of
@@ -166,7 +166,8 @@ async def show_disputes(request: web.Request) -> web.StreamResponse:
     if chosen not in dict(FILTERS):
         raise Refusal("validation", detail="Unknown value", facts={"path": "status"})
     arbiter, most = person_in(request).user, house_of(request).settings.page_max
-    listed = await cases_listed(request, arbiter, status=chosen or ALL_CASES, most=most)
+    text = searched(request) if request.query.get("q") else None  # an empty field of a form looks for nothing
+    listed = await cases_listed(request, arbiter, status=chosen or ALL_CASES, text=text, most=most)
     older = request.rel_url.update_query(after=listed.next) if listed.next else None
     return shown(
         request,
@@ -174,7 +175,7 @@ async def show_disputes(request: web.Request) -> web.StreamResponse:
         cases=listed.cases,
         filters=FILTERS,
         chosen=chosen,
-        searched=request.query.get("q", ""),
+        searched=text or "",
         next=older,
     )
 
