@@ -22,6 +22,8 @@ class SealedKind(StrEnum):
     DECISION_REASON = "decision_reason"
     REASON_SALT = "reason_salt"
     """Of the digest that a signed decision names its reason by."""
+    DRAFT = "draft"
+    """What an arbiter or an assistant wrote down, for the arbiter's eyes."""
     DRAW_SEED = "draw_seed"
     """Of a chain of secrets, sealed under a key of its own stream."""
     PICTURE = "picture"

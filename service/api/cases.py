@@ -1,11 +1,13 @@
 """Routes that show cases: an arbiter's list, and one case to its three and to its arbiter's assistants."""
 
 import re
+import secrets
 
 from aiohttp import web
 
 from actors.sealed import EscrowSecrets
-from domain.ids import CaseId, UserId
+from domain.arbiters import ArbiterSeen
+from domain.ids import CaseId, CommandId, UserId
 from domain.roles import Role
 from domain.states import CaseStatus
 from projections.api import ALL_CASES, Place
@@ -42,6 +44,7 @@ async def list_cases(request: web.Request) -> web.Response:
     """
     fields = ("arbiter_id", "older_than_s", "q", "limit", "after", "seen")
     check_query(request, {**dict.fromkeys(fields), "status": STATUSES})
+<<<<<<< HEAD
     arbiter = await _arbiter(request, caller_of(request))
     status, most = request.query.get("status"), limit_of(request)
     return answer_json(await cases_listed(request, arbiter, status=status, text=searched(request), most=most))
@@ -52,6 +55,11 @@ async def cases_listed(
 ) -> DisputePage:
     """Reads a page of an arbiter's cases, as the query asks; raises `Refusal` for one that means nothing."""
     models = house_of(request).models
+=======
+    models, most = house_of(request).models, limit_of(request)
+    arbiter = await _arbiter(request, caller)
+    await _note_seen(request, caller)
+>>>>>>> disputes
     await own_writes(request, MODEL)
     positions = models.positions(MODEL)  # read first: the rows may only be further
     found = await models.rows.cases_of(
@@ -71,12 +79,21 @@ async def cases_listed(
 async def _arbiter(request: web.Request, caller: Caller) -> UserId:
     """Names whose cases are listed; to all but an arbiter's assistants nobody else has any."""
     named = UserId(request.query.get("arbiter_id", caller.user))
-    if named != caller.user and not await _assists(request, caller, named):
+    if named != caller.user and not await assists(request, caller, named):
         raise Refusal("right_missing", facts={"right": Right.ASSISTANT.value})
     return named
 
 
-async def _assists(request: web.Request, caller: Caller, arbiter: UserId) -> bool:
+async def _note_seen(request: web.Request, caller: Caller) -> None:
+    """Takes an arbiter's look at the list for a sign of life, where one is asked for."""
+    arbiters = request.app[ARBITERS]
+    if house_of(request).settings.arbiter_ready_s and arbiters.is_one(caller.user):
+        seen = ArbiterSeen(at=now(request), arbiter=caller.user)
+        await arbiters.say(seen, by=caller.user, command_id=CommandId(secrets.token_hex(32)))
+
+
+async def assists(request: web.Request, caller: Caller, arbiter: UserId) -> bool:
+    """Says whether somebody is an arbiter's assistant: named by the arbiter, with the right in the token."""
     if Right.ASSISTANT not in caller.rights:
         return False
     return (await request.app[ARBITERS].roster()).assists(caller.user, arbiter)
@@ -131,7 +148,7 @@ def _number(request: web.Request, field: str) -> int | None:
 async def _may_read(request: web.Request, row: DisputeRow, caller: Caller) -> bool:
     if caller.user in (row.buyer_id, row.vendor_id, row.arbiter_id):
         return True
-    return await _assists(request, caller, row.arbiter_id)
+    return await assists(request, caller, row.arbiter_id)
 
 
 async def _after(request: web.Request, arbiter: UserId) -> Place | None:
@@ -146,8 +163,13 @@ async def _after(request: web.Request, arbiter: UserId) -> Place | None:
     return Place(row.opened_at, row.case_id)
 
 
+def is_case_id(text: str) -> bool:
+    """Says whether a text could name a case."""
+    return _CASE_ID.match(text) is not None
+
+
 async def _case(request: web.Request, case_id: str) -> DisputeRow | None:
-    if not _CASE_ID.match(case_id):
+    if not is_case_id(case_id):
         return None
     return await house_of(request).models.rows.case(CaseId(case_id))
 
