@@ -162,7 +162,7 @@ class Reconciler:
                 yield Compared(escrow_id=escrow_id, unchecked=target)
             else:
                 targets[escrow_id] = target
-        views = await self._answered(lambda: watch.look(list(targets.values())))
+        views = await self._answered(lambda: watch.look(list(targets.values()))) if targets else {}
         for escrow_id, target in targets.items():
             yield await self._compared(escrow_id, views.get(escrow_id), since=target.since_height)
 

@@ -109,6 +109,7 @@ class ScannerWatch:
     async def read(self) -> Mapping[EscrowId, ChainView]:
         """Reads what is new for the targets told, and returns their views as `look` does."""
         if not self._watched:
+            await self._info()  # a daemon that is down is down for those as well who have no address yet
             return {}
         for _ in range(LOOK_TRIES_MAX):
             try:
@@ -150,9 +151,7 @@ class ScannerWatch:
 
     async def _read(self) -> DaemonInfo:
         """Brings everything to the daemon's height; raises `_ChainMoved` when that changed meanwhile."""
-        info = await self._daemon.info()
-        if not info.synchronized:
-            raise DaemonDown("the daemon is still synchronising", why=Blindness.SYNCHRONISING)
+        info = await self._info()
         self._height = info.height
         await self._learn_images()
         await self._step_back(info)
@@ -164,6 +163,12 @@ class ScannerWatch:
         # A transaction that was mined after the blocks and before the pool were read would be in neither.
         if (await self._daemon.info()).top_hash != info.top_hash:
             raise _ChainMoved
+        return info
+
+    async def _info(self) -> DaemonInfo:
+        info = await self._daemon.info()
+        if not info.synchronized:
+            raise DaemonDown("the daemon is still synchronising", why=Blindness.SYNCHRONISING)
         return info
 
     async def _learn_images(self) -> None:

@@ -112,8 +112,6 @@ class ScannerProcess:
     async def look(self, targets: Sequence[WatchTarget]) -> Mapping[EscrowId, ChainView]:
         """Asks the process what is new and returns one view per target; raises `DaemonDown` within `patience_s`."""
         async with self._looking:
-            if not targets and self._child is None:
-                return {}
             child = self._child = self._child or await self._started()
             try:
                 async with asyncio.timeout(self._limits.patience_s):

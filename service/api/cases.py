@@ -44,22 +44,18 @@ async def list_cases(request: web.Request) -> web.Response:
     """
     fields = ("arbiter_id", "older_than_s", "q", "limit", "after", "seen")
     check_query(request, {**dict.fromkeys(fields), "status": STATUSES})
-<<<<<<< HEAD
-    arbiter = await _arbiter(request, caller_of(request))
-    status, most = request.query.get("status"), limit_of(request)
-    return answer_json(await cases_listed(request, arbiter, status=status, text=searched(request), most=most))
+    caller, status, most = caller_of(request), request.query.get("status"), limit_of(request)
+    arbiter = await _arbiter(request, caller)
+    listed = await cases_listed(request, caller, arbiter=arbiter, status=status, text=searched(request), most=most)
+    return answer_json(listed)
 
 
 async def cases_listed(
-    request: web.Request, arbiter: UserId, *, status: str | None, text: str | None, most: int
+    request: web.Request, caller: Caller, *, arbiter: UserId, status: str | None, text: str | None, most: int
 ) -> DisputePage:
     """Reads a page of an arbiter's cases, as the query asks; raises `Refusal` for one that means nothing."""
     models = house_of(request).models
-=======
-    models, most = house_of(request).models, limit_of(request)
-    arbiter = await _arbiter(request, caller)
     await _note_seen(request, caller)
->>>>>>> disputes
     await own_writes(request, MODEL)
     positions = models.positions(MODEL)  # read first: the rows may only be further
     found = await models.rows.cases_of(

@@ -165,9 +165,9 @@ async def show_disputes(request: web.Request) -> web.StreamResponse:
     chosen = request.query.get("status")
     if chosen not in dict(FILTERS):
         raise Refusal("validation", detail="Unknown value", facts={"path": "status"})
-    arbiter, most = person_in(request).user, house_of(request).settings.page_max
+    caller, most = person_in(request), house_of(request).settings.page_max
     text = searched(request) if request.query.get("q") else None  # an empty field of a form looks for nothing
-    listed = await cases_listed(request, arbiter, status=chosen or ALL_CASES, text=text, most=most)
+    listed = await cases_listed(request, caller, arbiter=caller.user, status=chosen or ALL_CASES, text=text, most=most)
     older = request.rel_url.update_query(after=listed.next) if listed.next else None
     return shown(
         request,

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 import pytest
 
-from actors.ports import Watch, WatchTarget
+from actors.ports import DaemonDown, Watch, WatchTarget
 from actors.scan.process import ScannerProcess
 from actors.simulation import SimChain, SimWatch
 from actors.simulation.chain import SimTx, key_image_of, outputs_of
@@ -38,6 +38,8 @@ class Stage(Protocol):
     def pay(self, receiver: Receiver, *amounts: int, unlock_time: int = 0) -> TxHash: ...
     def spend(self, output: OneTimeKey) -> TxHash: ...
     def image(self, output: OneTimeKey) -> KeyImage: ...
+    def hide(self) -> None:
+        """Lets the daemon show nothing any more."""
 
 
 class SimulatedStage:
@@ -57,6 +59,9 @@ class SimulatedStage:
     def image(self, output: OneTimeKey) -> KeyImage:
         return key_image_of(output)
 
+    def hide(self) -> None:
+        self.chain.online = False
+
 
 class ScannedStage:
     def __init__(self, chain: MemoryChain, watch: Watch) -> None:
@@ -71,6 +76,9 @@ class ScannedStage:
 
     def image(self, output: OneTimeKey) -> KeyImage:
         return image_of(output)
+
+    def hide(self) -> None:
+        self.chain.synchronized = False
 
 
 @asynccontextmanager
@@ -245,3 +253,10 @@ async def test_blocks_below_the_start_of_a_target_are_not_looked_at(stage: Stage
 
 async def test_looking_for_nobody_shows_nothing(stage: Stage):
     assert await stage.watch.look([]) == {}
+
+
+async def test_a_daemon_that_shows_nothing_is_told_of_whoever_is_watched(stage: Stage):
+    stage.hide()
+    for targets in ([ALICE.target()], []):
+        with pytest.raises(DaemonDown):
+            await stage.watch.look(targets)

@@ -41,13 +41,8 @@ from projections.differences import differences
 from projections.opening import open_models
 from schemas.codec import decode
 from service.node import Node, NodeLimits
-<<<<<<< HEAD
 from tests.chaos.child import Ending, do_what_is_awaited
-from tests.given import AMOUNT, BUYER, NETWORK_FEE, VENDOR, terms
-=======
-from tests.chaos.child import do_what_is_awaited
 from tests.given import AMOUNT, ARBITER, BUYER, NETWORK_FEE, VENDOR, terms
->>>>>>> disputes
 from tests.sim_world import SimWorld, daemon_away, moment, payout_address, tell
 from tests.warp import WarpClock, WarpLoop
 
@@ -189,13 +184,9 @@ class Life:
             arbiters = self.world.wallets[Role.ARBITER][0].faults
             arbiters.clear()
             arbiters.plan("*", Fault.LOST_BEFORE, times=CALLS_MAX)
-<<<<<<< HEAD
         ending = Ending.REFUND if self.ending in ("dispute", "sweep") else Ending.RELEASE
-=======
-        dispute = self.ending in ("dispute", "sweep")
-        if dispute and state is not None and state.core.case is not None and self.said < SAID_MAX:
+        if ending is Ending.REFUND and state is not None and state.core.case is not None and self.said < SAID_MAX:
             await self._talk()
->>>>>>> disputes
         policy = Policy(fee_settlement=FeeSettlement.SWEEP) if self.ending == "sweep" else None
         await do_what_is_awaited(self.node, state, ending=ending, escrow_id=ESCROW, policy=policy)
 
