@@ -1,6 +1,4 @@
-"""Routes of disputes: a party opens a case, the three of it talk in it, its arbiter decides it, all look at it."""
-
-import re
+"""Routes of disputes: a party opens a case, the three of it talk in it, its arbiter decides it."""
 
 from aiohttp import web
 
@@ -12,24 +10,18 @@ from domain.decision import statement_bytes
 from domain.ids import CaseId, EscrowId, Sealed
 from domain.roles import Role
 from domain.states import Escrow
-from projections.api import Place
-from projections.rows import DisputeRow, MessageRow
 from schemas import requests as r
 from schemas.answers import moment
 from schemas.case_answers import (
     CaseFollowed,
-    CaseShown,
     DecisionStated,
     DisputeDecided,
     DisputeOpened,
-    DisputePage,
     MessageAdded,
 )
-from schemas.cursor import encode_cursor
 from schemas.sealing import SealedKind
-from service.api import views
-from service.api.asking import check_query, limit_of, open_text, own_writes
 from service.api.door import (
+    ARBITERS,
     Handler,
     Keyed,
     answer_json,
@@ -45,7 +37,6 @@ from service.api.door import (
     role_in,
     seen,
 )
-from service.api.photo_list import PHOTOS, photos_of
 from service.auth import Caller
 from service.decisions import Decision, new_salt, sign_decision
 from service.problems import Refusal
@@ -54,9 +45,6 @@ CLAIM_ADDED = "claim_added"
 MESSAGE_ADDED = "message_added"
 UNDER_REVIEW = "under_review"
 DECIDED = "decided"
-MODEL, MESSAGES = "disputes", "messages"
-NUMBER_DIGITS_MAX = 9
-_CASE_ID = re.compile(r.CASE_ID)
 
 
 def routes() -> list[web.RouteDef]:
@@ -69,8 +57,6 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/disputes/review", review_dispute),
         web.post("/api/disputes/statement", state_decision),
         web.post("/api/disputes/resolve", resolve_dispute),
-        web.get("/api/disputes/arbiter", list_cases),
-        web.get("/api/disputes/{case_id}", show_case),
     ]
 
 
@@ -209,6 +195,7 @@ async def resolve_dispute(request: web.Request) -> web.Response:
     await claim_key(request, by)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")  # nobody else has anything signed
+    await _no_conflict(request, state)
     command = c.ResolveDispute(
         at=now(request),
         by=caller.user,
@@ -230,6 +217,13 @@ async def resolve_dispute(request: web.Request) -> web.Response:
         cursor=cursor_of(answer),
     )
     return answer_json(decided)
+
+
+async def _no_conflict(request: web.Request, state: Escrow) -> None:
+    """Refuses a decision by an arbiter who is, or was found to be, no judge of one of the two."""
+    terms, roster = state.core.terms, await request.app[ARBITERS].roster()
+    if roster.conflicted(terms.arbiter_id, (terms.buyer_id, terms.vendor_id)):
+        raise Refusal("conflict_of_interest")
 
 
 async def _own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
@@ -261,84 +255,3 @@ async def _case_followed(
         state=answer.status,
         cursor=cursor_of(answer),
     )
-
-
-# -- showing -------------------------------------------------------------------------------------------------
-
-
-async def list_cases(request: web.Request) -> web.Response:
-    """Lists the cases in which the caller is the arbiter and that are neither resolved nor closed, newest first."""
-    caller = caller_of(request)
-    check_query(request, dict.fromkeys(("limit", "after", "seen")))
-    models, most = house_of(request).models, limit_of(request)
-    await own_writes(request, MODEL)
-    positions = models.positions(MODEL)  # read first: the rows may only be further
-    found = await models.rows.cases_of(caller.user, after=await _after(request, caller), limit=most + 1)
-    shown = DisputePage(
-        cases=tuple(views.dispute_line(row) for row in found[:most]),
-        next=found[most - 1].case_id if len(found) > most else None,
-        cursor=encode_cursor(positions),
-    )
-    return answer_json(shown)
-
-
-async def show_case(request: web.Request) -> web.Response:
-    """Shows a case to its three; to everybody else, administrators too, it does not exist."""
-    caller = caller_of(request)
-    check_query(request, dict.fromkeys(("after_message", "limit", "seen")))
-    after, most = _after_message(request), limit_of(request)
-    models = house_of(request).models
-    await own_writes(request, MODEL)
-    await own_writes(request, MESSAGES)
-    await own_writes(request, PHOTOS)
-    positions = models.positions(MESSAGES)
-    row = await _case(request, request.match_info["case_id"])
-    if row is None or caller.user not in (row.buyer_id, row.vendor_id, row.arbiter_id):
-        raise Refusal("no_such_case")
-    said = await models.rows.messages(row.escrow_id, after=after, limit=most + 1)
-    sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
-    shown = CaseShown(
-        case=views.dispute(row, await _opened(sealing, row)),
-        messages=tuple([views.message(each, await _text(sealing, each)) for each in said[:most]]),
-        messages_next=said[most - 1].number if len(said) > most else None,
-        photos=await photos_of(request, row.escrow_id, sealing),
-        cursor=encode_cursor(positions),
-    )
-    return answer_json(shown)
-
-
-def _after_message(request: web.Request) -> int:
-    text = request.query.get("after_message", "0")
-    if not (text.isascii() and text.isdigit()) or len(text) > NUMBER_DIGITS_MAX:
-        raise Refusal("validation", detail="Expected a number of a message", facts={"path": "after_message"})
-    return int(text)
-
-
-async def _after(request: web.Request, caller: Caller) -> Place | None:
-    after = request.query.get("after")
-    if after is None:
-        return None
-    row = await _case(request, after)
-    if row is None or row.arbiter_id != caller.user:
-        raise Refusal("cursor_invalid", facts={"path": "after"})
-    return Place(row.opened_at, row.case_id)
-
-
-async def _case(request: web.Request, case_id: str) -> DisputeRow | None:
-    if not _CASE_ID.match(case_id):
-        return None
-    return await house_of(request).models.rows.case(CaseId(case_id))
-
-
-async def _text(sealing: EscrowSecrets, row: MessageRow) -> str | None:
-    return await open_text(sealing, SealedKind.MESSAGE, row.by, row.message)
-
-
-async def _opened(sealing: EscrowSecrets, row: DisputeRow) -> views.OpenedCase:
-    claims = {
-        Role.BUYER: await open_text(sealing, SealedKind.CLAIM, Role.BUYER, row.buyer_claim),
-        Role.VENDOR: await open_text(sealing, SealedKind.CLAIM, Role.VENDOR, row.vendor_claim),
-    }
-    reason = await open_text(sealing, SealedKind.DECISION_REASON, Role.ARBITER, row.reason)
-    salt = await open_text(sealing, SealedKind.REASON_SALT, Role.ARBITER, row.reason_salt)
-    return views.OpenedCase(claims=claims, reason=reason, reason_salt=salt)
