@@ -144,6 +144,8 @@ class ShowEvidence(Command, frozen=True, kw_only=True):
 
     by: UserId
     photo_id: PhotoId
+    assists: bool = False
+    """Whether it is an assistant of the arbiter: known where assistants are."""
 
 
 class ProposeAgreement(Command, frozen=True, kw_only=True):

@@ -356,8 +356,7 @@ AnyEvent = (
     | SpendSeen | SpendConfirmed | SpendFinal | SpendLost
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn
     | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeEscalated
-    | DisputeDecided | DisputeResolved | DisputeClosed
-    | EvidenceAdded | EvidenceShown
+    | DisputeDecided | DisputeResolved | DisputeClosed | EvidenceAdded | EvidenceShown
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | FeeBandSet | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid
