@@ -368,6 +368,7 @@ def announce(settings: Settings, where: Running, *, console: Console) -> None:
     """Says where the service answers, and prints an admin's token: at the first start of a data folder only."""
     console.print(f"Thirdkey serves at {where.api}", soft_wrap=True)
     console.print(f"metrics at {where.metrics}, private chain at {where.daemon}", soft_wrap=True)
+    console.print(f"pages at {settings.public_url or where.api}/login: thirdkey login-link --sub NAME", soft_wrap=True)
     marker = settings.thirdkey_home / "admin_token_shown"
     if settings.issuer_public_key is not None or marker.exists():
         console.print("tokens: thirdkey token issue --sub NAME [--right admin]")

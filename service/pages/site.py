@@ -58,6 +58,7 @@ def _add_templates(app: web.Application, house: House, files: Mapping[str, bytes
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
         default_helpers=False,
     )
 
