@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nacl import bindings as sodium
 
 from actors.scan import points
-from actors.scan.extra import PUBLIC_KEYS_MAX, read_extra
+from actors.scan.extra import ADDITIONAL_KEYS_MAX, PUBLIC_KEYS_MAX, read_extra
 from actors.scan.transactions import FalseAmount, Found, Transaction, Unreadable, WatchKey, read_transaction, scan
 from domain.ids import TxHash
 from domain.money import ATOMIC_MAX
@@ -266,6 +266,14 @@ def test_no_more_public_keys_are_tried_than_the_bound():
         body["extra"] += [1, *times_base(number.to_bytes(32, "little"))]
     assert len(read(body).cleared_keys) == PUBLIC_KEYS_MAX
     assert amounts(body) == [4]
+
+
+@pytest.mark.parametrize(("outputs", "tried"), [(ADDITIONAL_KEYS_MAX, ADDITIONAL_KEYS_MAX), (300, 0)])
+def test_no_more_additional_keys_are_tried_than_a_transaction_may_have_outputs(outputs, tried):
+    body = payment(ALICE, *[4] * outputs, nonce="mined")
+    body["extra"] += [4, *points.varint(outputs), *times_base((5).to_bytes(32, "little")) * outputs]
+    assert len(read(body).cleared_additional) == tried
+    assert amounts(body) == [4] * outputs
 
 
 def test_of_two_lists_of_additional_keys_the_first_counts():
