@@ -334,6 +334,14 @@ def test_a_record_without_its_parts_is_reported_and_not_raised(damage):
     assert read_transaction(TxHash("damaged"), body) == Unreadable(TxHash("damaged"))
 
 
+def test_a_number_that_no_transaction_can_hold_is_reported_and_not_raised():
+    late = payment(ALICE, 4, nonce="late", unlock_time=2**64)
+    rich = payment(ALICE, 4, nonce="rich") | {"version": 1}
+    rich["vout"][0]["amount"] = 2**64
+    for body in (late, rich):
+        assert read_transaction(TxHash("told"), body) == Unreadable(TxHash("told"))
+
+
 def test_a_watch_key_does_not_show_itself():
     assert ALICE.view_key.hex() not in repr(ALICE.watch_key)
     assert str(ALICE.view_key) not in repr(ALICE.watch_key)
