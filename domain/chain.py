@@ -5,6 +5,9 @@ import msgspec
 from domain.ids import OneTimeKey, TxHash
 from domain.money import Atomic
 
+UNLOCKED_AT = 10
+"""Confirmations at which an output unlocks, where it has no lock of its own."""
+
 
 class SeenOutput(msgspec.Struct, frozen=True, kw_only=True):
     """One output at the escrow's address, as the chain or the pool holds it now."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from domain import commands as c
 from domain import events as e
-from domain.chain import ChainView, SeenOutput, SeenSpend
+from domain.chain import UNLOCKED_AT, ChainView, SeenOutput, SeenSpend
 from domain.events import AnyEvent
 from domain.ids import Micros, TxHash
 from domain.refusals import Refused
@@ -33,7 +33,7 @@ def _deposits(money: Money, view: ChainView, *, at: Micros) -> Iterator[AnyEvent
     shown = {output.one_time_key: output for output in view.outputs}
     for key, output in shown.items():
         known = money.deposits.get(key)
-        yield from _new(output, at=at) if known is None else _changed(known, output, at=at)
+        yield from _new(output, at=at) if known is None else _changed(known, output, height=view.height, at=at)
     for key, deposit in money.deposits.items():
         if key not in shown and not deposit.lost:
             yield e.DepositLost(at=at, one_time_key=key, was_confirmed=deposit.height is not None)
@@ -45,7 +45,7 @@ def _new(output: SeenOutput, *, at: Micros) -> Iterator[AnyEvent]:
     yield from _progress(None, output, at=at)
 
 
-def _changed(known: Deposit, output: SeenOutput, *, at: Micros) -> Iterator[AnyEvent]:
+def _changed(known: Deposit, output: SeenOutput, *, height: int, at: Micros) -> Iterator[AnyEvent]:
     if known.amount != output.amount:
         # Paid again at the same one-time key: only one of the two can ever be spent, and the larger one counts. Once
         # one is spent the other is worth nothing.
@@ -54,7 +54,7 @@ def _changed(known: Deposit, output: SeenOutput, *, at: Micros) -> Iterator[AnyE
     elif known.lost:
         yield e.DepositReturned(at=at, one_time_key=known.one_time_key)
         yield from _progress(None, output, at=at)
-    elif _cut(known, output):
+    elif _cut(known, output, height=height):
         # Mined again elsewhere, back in the pool, or less deep than before: confirmations count anew.
         yield e.DepositLost(at=at, one_time_key=known.one_time_key, was_confirmed=True)
         yield e.DepositReturned(at=at, one_time_key=known.one_time_key)
@@ -63,9 +63,12 @@ def _changed(known: Deposit, output: SeenOutput, *, at: Micros) -> Iterator[AnyE
         yield from _progress(known, output, at=at)
 
 
-def _cut(known: Deposit, output: SeenOutput) -> bool:
-    moved = known.height is not None and known.height != output.height
-    return moved or (known.unlocked and not output.unlocked)
+def _cut(known: Deposit, output: SeenOutput, *, height: int) -> bool:
+    if known.height is None or output.height is None or known.height != output.height:
+        return known.height is not None
+    # Deeper than that only a lock of its own is left. One that is a time closes again where a clock was put back, or
+    # is behind that of another node.
+    return known.unlocked and not output.unlocked and height - output.height < UNLOCKED_AT
 
 
 def _progress(known: Deposit | None, output: SeenOutput, *, at: Micros) -> Iterator[AnyEvent]:

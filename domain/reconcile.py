@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from domain import commands as c
 from domain import events as e
-from domain.chain import ChainView, SeenOutput, SeenSpend
+from domain.chain import UNLOCKED_AT, ChainView, SeenOutput, SeenSpend
 from domain.difference import Difference
 from domain.difference import DifferenceCode as Code
 from domain.events import AnyEvent
@@ -24,8 +24,6 @@ from domain.states import Completed, Deposit, Epoch, Escrow, Money, Payout, Refu
 
 SETTLED_BLOCKS = 10
 """Confirmations from which on the log must know what the chain shows; 20 minutes, and few reorgs reach as deep."""
-UNLOCKED_AT = 10
-"""Confirmations at which an output unlocks, where it has no lock of its own."""
 LOGGED_MAX = 20
 """Differences that one event names; the command that compares prints all of them."""
 

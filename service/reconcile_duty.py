@@ -141,8 +141,11 @@ class ReconcileDuty:
         log.info("reconciled", escrows=dict(run.escrows), differences=dict(run.differences))
 
     def _begin_if_due(self, now: int) -> None:
+        latest = now + self._limits.every_s * MICROS
+        # A clock that was put back must not put the runs off by as much.
+        self._due, self._overdue = min(self._due, latest), min(self._overdue, latest)
         if now >= self._due and (self._ready() or now >= self._overdue):
-            self._due = now + self._limits.every_s * MICROS
+            self._due = latest
             self._running = asyncio.get_running_loop().create_task(self.compare_once(), name="reconciliation")
             self._running.add_done_callback(_ended)
 

@@ -27,6 +27,12 @@ VARINT_BITS_MAX: Final = 64
 PUBLIC_KEYS_MAX: Final = 33
 """Nodes relay 1060 bytes of extra, which hold 32 keys; a miner can put in more, at a cost to every watcher."""
 
+ADDITIONAL_KEYS_MAX: Final = 16
+"""One for each output that a transaction may have (monerod's bound), 0.1 ms each for every watched address.
+
+A miner's transaction may have thousands; what one pays by such keys is left out.
+"""
+
 
 class ExtraKeys(msgspec.Struct, frozen=True):
     """The transaction's public keys (each good for every output) and, where present, one key for each output."""
@@ -38,7 +44,7 @@ class ExtraKeys(msgspec.Struct, frozen=True):
 def read_extra(extra: bytes) -> ExtraKeys:
     """Returns the keys in an `extra` field, repeated ones once; never raises.
 
-    Of several lists of additional keys only the first counts, as in the wallet.
+    Of several lists of additional keys only the first counts, as in the wallet; one longer than the bound, as none.
     """
     public: dict[bytes, None] = {}
     lists: list[tuple[bytes, ...]] = []
@@ -48,7 +54,8 @@ def read_extra(extra: bytes) -> ExtraKeys:
             _read_field(reader, public=public, lists=lists)
     except _StopReading:
         pass
-    return ExtraKeys(tuple(public), lists[0] if lists else ())
+    additional = lists[0] if lists else ()
+    return ExtraKeys(tuple(public), additional if len(additional) <= ADDITIONAL_KEYS_MAX else ())
 
 
 def _read_field(reader: "_Reader", *, public: dict[bytes, None], lists: list[tuple[bytes, ...]]) -> None:

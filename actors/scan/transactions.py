@@ -4,7 +4,7 @@ Nothing here raises on what a sender or miner can put on chain: what cannot be r
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -13,6 +13,9 @@ from actors.scan.extra import read_extra
 from domain.chain import TxFacts
 from domain.ids import KeyImage, OneTimeKey, TxHash
 from domain.money import ATOMIC_MAX, Atomic
+
+UINT64_MAX: Final = 2**64 - 1
+"""The largest number that a transaction can hold."""
 
 
 class Masked(msgspec.Struct, frozen=True):
@@ -89,6 +92,8 @@ def read_transaction(tx_hash: TxHash, body: Mapping[str, Any]) -> Transaction | 
         wire = msgspec.convert(dict(body), _Body)
     except (msgspec.ValidationError, TypeError, ValueError):
         return Unreadable(tx_hash)
+    if max((wire.unlock_time, *(vout.amount for vout in wire.vout))) > UINT64_MAX:
+        return Unreadable(tx_hash)  # no transaction can say that, and nothing that keeps it could write it down
     keys = read_extra(bytes(wire.extra))
     additional = keys.additional if keys.public and len(keys.additional) == len(wire.vout) else ()
     cleared = (points.clear_cofactor(key) for key in keys.public)

@@ -208,6 +208,10 @@ def test_an_unlocked_deposit_on_a_shorter_chain_is_locked_again() -> None:
     assert name(life.state) == "awaiting_funding"
 
 
+def test_a_lock_of_its_own_that_was_seen_open_is_not_closed_by_a_clock_put_back() -> None:
+    funded().sees(view(output(unlocked=False), height=200)).then()
+
+
 def test_a_reorg_voids_the_exports_that_cover_what_it_took() -> None:
     life = funded().sees(view(output(height=105, unlocked=False)))
     assert all(export.void for export in life.money.exports.values())

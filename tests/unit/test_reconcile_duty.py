@@ -179,6 +179,21 @@ async def test_a_node_compares_a_minute_after_it_took_the_duty_and_then_every_ho
     assert nodes.begun == ["a", "a"]
 
 
+async def test_a_clock_that_is_put_back_puts_no_run_off_by_more_than_an_hour() -> None:
+    nodes = Nodes()
+    nodes.may_end.set()
+    duty = nodes.duty("a")
+    await duty.look()
+    nodes.clock.pass_time(60)
+    await duty.look()
+    await nodes.until_ended(duty)
+    nodes.clock.pass_time(-86_400)
+    await duty.look()
+    nodes.clock.pass_time(3_600)
+    await duty.look()
+    await nodes.until_ended(duty, runs=2)
+
+
 async def test_only_the_node_that_has_the_duty_compares_and_another_takes_it_over() -> None:
     nodes = Nodes()
     first, second = nodes.duty("a"), nodes.duty("b")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nacl import bindings as sodium
 
 from actors.scan import points
-from actors.scan.extra import PUBLIC_KEYS_MAX, read_extra
+from actors.scan.extra import ADDITIONAL_KEYS_MAX, PUBLIC_KEYS_MAX, read_extra
 from actors.scan.transactions import FalseAmount, Found, Transaction, Unreadable, WatchKey, read_transaction, scan
 from domain.ids import TxHash
 from domain.money import ATOMIC_MAX
@@ -268,6 +268,14 @@ def test_no_more_public_keys_are_tried_than_the_bound():
     assert amounts(body) == [4]
 
 
+@pytest.mark.parametrize(("outputs", "tried"), [(ADDITIONAL_KEYS_MAX, ADDITIONAL_KEYS_MAX), (300, 0)])
+def test_no_more_additional_keys_are_tried_than_a_transaction_may_have_outputs(outputs, tried):
+    body = payment(ALICE, *[4] * outputs, nonce="mined")
+    body["extra"] += [4, *points.varint(outputs), *times_base((5).to_bytes(32, "little")) * outputs]
+    assert len(read(body).cleared_additional) == tried
+    assert amounts(body) == [4] * outputs
+
+
 def test_of_two_lists_of_additional_keys_the_first_counts():
     body = payment(ALICE, 4, nonce="two lists")
     real, foreign = body["extra"], [*times_base((5).to_bytes(32, "little"))]
@@ -324,6 +332,14 @@ def test_a_record_without_its_parts_is_reported_and_not_raised(damage):
     body = payment(ALICE, 4, nonce="damaged")
     del body[damage]
     assert read_transaction(TxHash("damaged"), body) == Unreadable(TxHash("damaged"))
+
+
+def test_a_number_that_no_transaction_can_hold_is_reported_and_not_raised():
+    late = payment(ALICE, 4, nonce="late", unlock_time=2**64)
+    rich = payment(ALICE, 4, nonce="rich") | {"version": 1}
+    rich["vout"][0]["amount"] = 2**64
+    for body in (late, rich):
+        assert read_transaction(TxHash("told"), body) == Unreadable(TxHash("told"))
 
 
 def test_a_watch_key_does_not_show_itself():

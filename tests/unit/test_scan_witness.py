@@ -201,6 +201,10 @@ def unspent(tx: ChainTx) -> ChainTx:
     return changed(tx, payment(ALICE, 7, nonce="deposit", spending=[image_of("nothing")]))
 
 
+def impossible(tx: ChainTx) -> ChainTx:
+    return changed(tx, payment(ALICE, 7, nonce="deposit", unlock_time=2**64))
+
+
 def elsewhere(tx: ChainTx) -> ChainTx:
     return msgspec.structs.replace(tx, height=None if tx.height is None else tx.height - 1)
 
@@ -211,7 +215,7 @@ def changed(tx: ChainTx, body: dict[str, object]) -> ChainTx:
 
 
 @both
-@pytest.mark.parametrize("lie", [richer, poorer, unspent, elsewhere])
+@pytest.mark.parametrize("lie", [richer, poorer, unspent, impossible, elsewhere])
 async def test_a_daemon_that_lies_about_a_transaction_in_a_block_is_not_believed(which: str, lie):
     pair = Pair()
     paid = pair.send(payment(ALICE, 7, nonce="deposit"))
