@@ -11,6 +11,7 @@ from actors.clock import VirtualClock
 from actors.ports import BlockFacts, ChainTx, DaemonInfo, KeyImageStatus, WatchTarget
 from actors.scan import points
 from actors.scan.follower import ScannerWatch
+from actors.scan.saved import Saved
 from actors.scan.transactions import WatchKey
 from actors.simulation.fees import FEE_PER_WEIGHT
 from domain.chain import ChainView
@@ -123,8 +124,8 @@ NOW_S = 1_800_000_000
 """The time at which every scanner of this world looks, in seconds since the Unix epoch."""
 
 
-def watch(chain: "MemoryChain") -> ScannerWatch:
-    return ScannerWatch(chain, clock=VirtualClock(start=NOW_S * 1_000_000), network="regtest")
+def watch(chain: "MemoryChain", *, saved: Saved | None = None) -> ScannerWatch:
+    return ScannerWatch(chain, clock=VirtualClock(start=NOW_S * 1_000_000), network="regtest", saved=saved)
 
 
 async def look(scanner: ScannerWatch, target: WatchTarget) -> ChainView:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from actors.ports import (
     Blindness,
     BlockFacts,
@@ -192,11 +194,18 @@ class ScannerWatch:
         moved = False
         while (top := self._trail.top) is not None and not await self._still_there(top, info):
             self._forget_from(self._trail.pop())
+            self._start_by(top)
             moved = True
         if moved and self._trail.top is None:  # deeper than the trail reaches: nothing read can be relied on
             self._forget_from(0)
         for watched in self._watched.values():
             watched.limit(info.height)
+
+    def _start_by(self, height: int) -> None:
+        """Has the blocks from a height on read for all: another branch may hold a deposit from before its start."""
+        for watched in self._watched.values():
+            watched.limit(height)
+        self._unclaimed = {mark: _limited(saved, height) for mark, saved in self._unclaimed.items()}
 
     async def _still_there(self, height: int, info: DaemonInfo) -> bool:
         if height >= info.height:
@@ -344,6 +353,12 @@ def _sightings(transaction: Transaction, opened: _Opened) -> tuple[Sighting, ...
         for output in opened
         if isinstance(output, Found)
     )
+
+
+def _limited(saved: SavedTarget, height: int) -> SavedTarget:
+    """Does to an unclaimed target what `Watched.limit` does."""
+    start, next_height = min(saved.start, height), min(saved.next_height, height)
+    return msgspec.structs.replace(saved, start=start, next_height=next_height)
 
 
 def _cut(saved: SavedTarget, height: int) -> SavedTarget:

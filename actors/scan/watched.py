@@ -72,7 +72,7 @@ class Watched:
         return self.next_height > self.start
 
     def limit(self, height: int) -> None:
-        """Starts no later than at the chain's end: a chain cut short may hold the deposit below `since_height`."""
+        """Starts no later than here: where a chain was cut, the next may hold the deposit below `since_height`."""
         self.start, self.next_height = min(self.start, height), min(self.next_height, height)
 
     def rewind(self, height: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from actors.ports import Blindness, BlockFacts, DaemonDown
 from actors.scan.trail import TRAIL_BLOCKS, Trail
-from domain.ids import TxHash
+from domain.ids import EscrowId, TxHash
 from tests.scan_world import MemoryChain, Receiver, look, payment, places, watch
 
 ALICE, BOB = Receiver("alice"), Receiver("bob")
@@ -67,6 +67,20 @@ async def test_a_chain_cut_below_the_start_of_a_target_is_followed_from_there():
     chain.send(payment(ALICE, 8, nonce="of the other branch"))
     assert chain.mine() == mined
     assert places(await look(scanner, ALICE.target(since=8))) == [(8, mined, False)]
+
+
+async def test_a_longer_branch_that_holds_a_deposit_below_the_start_of_its_target_is_followed_from_there():
+    chain = MemoryChain(blocks=8)
+    scanner, targets = watch(chain), [ALICE.target(since=7), BOB.target()]
+    await scanner.look(targets)
+    later = watch(chain, saved=scanner.memory())
+    chain.pop(3)
+    chain.send(payment(ALICE, 7, nonce="deposit"))
+    mined = chain.mine(6)
+    assert mined == 5
+    for each in (scanner, later):
+        await each.look([BOB.target()] if each is later else targets)
+        assert places((await each.look(targets))[EscrowId("alice")]) == [(7, mined, False)]
 
 
 class MovingChain(MemoryChain):
