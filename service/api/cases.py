@@ -101,9 +101,7 @@ async def show_case(request: web.Request) -> web.Response:
     check_query(request, dict.fromkeys(("after_message", "limit", "seen")))
     after, most = _number(request, "after_message") or 0, limit_of(request)
     models = house_of(request).models
-    await own_writes(request, MODEL)
-    await own_writes(request, MESSAGES)
-    await own_writes(request, PHOTOS)
+    await own_writes(request, MODEL, MESSAGES, PHOTOS)
     positions = models.positions(MESSAGES)
     row = await _case(request, request.match_info["case_id"])
     if row is None or not await _may_read(request, row, caller):
