@@ -111,8 +111,7 @@ class EvidenceRoom:
 
     async def _laid(self, state: Escrow, photo_id: PhotoId, offered: Offered) -> Answer:
         _check(state, offered.by)
-        async with self._decoding:
-            picture = await cleaned_apart(offered.content, limits=self.limits)
+        picture = await self._cleaned(offered.content)
         sha256 = await _sha256(picture.content)
         _check(state, offered.by, sha256=sha256)
         command = await self._stored(state.core.terms.escrow_id, photo_id, offered, picture, sha256=sha256)
@@ -123,6 +122,13 @@ class EvidenceRoom:
             actor=offered.by,
             body_hash=offered.body_hash,
         )
+
+    async def _cleaned(self, content: bytes) -> CleanPicture:
+        async with self._decoding:
+            try:
+                return await cleaned_apart(content, limits=self.limits)
+            except OSError as failure:
+                raise LogBusy(f"no process can be started: {type(failure).__name__}") from None
 
     async def _stored(
         self, escrow_id: EscrowId, photo_id: PhotoId, offered: Offered, picture: CleanPicture, *, sha256: str

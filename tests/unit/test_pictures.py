@@ -129,7 +129,11 @@ def test_a_hostile_file_is_refused_with_its_code_and_little_memory(kind: str) ->
 
 
 async def test_the_worst_of_them_are_refused_in_a_process_that_may_take_next_to_nothing() -> None:
-    for kind in ("points that fill a screen's wall", "a text of a gigabyte, packed", "a chunk that claims a gigabyte"):
+    for kind in (
+        "points that fill a screen's wall",
+        "a text of sixteen megabytes, packed",
+        "a chunk that claims a gigabyte",
+    ):
         content, code = HOSTILE[kind]
         with pytest.raises(BadPicture) as refused:
             await cleaned_apart(content, limits=SCARCE)
