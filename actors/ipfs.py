@@ -110,7 +110,7 @@ async def _read(answer: aiohttp.ClientResponse, *, most: int) -> bytes:
 
 def _named_by(answer: bytes) -> str:
     """Reads the name of a file from the last line that is not empty; nothing where there is none."""
-    lines = answer.split()
+    lines = answer.strip().splitlines()
     try:
         return msgspec.json.decode(lines[-1], type=_Added).hash if lines else ""
     except (msgspec.DecodeError, UnicodeDecodeError):

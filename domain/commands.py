@@ -8,6 +8,7 @@ import msgspec
 
 from domain.chain import ChainView
 from domain.difference import Difference
+from domain.draw import ArbiterDraw
 from domain.events import Signed, Verdict
 from domain.ids import (
     Address,
@@ -39,6 +40,7 @@ class CreateEscrow(Command, frozen=True, kw_only=True):
 
     terms: Terms
     by: UserId
+    draw: ArbiterDraw | None = None
 
 
 class SetPayoutAddress(Command, frozen=True, kw_only=True):
@@ -142,6 +144,8 @@ class ShowEvidence(Command, frozen=True, kw_only=True):
 
     by: UserId
     photo_id: PhotoId
+    assists: bool = False
+    """Whether it is an assistant of the arbiter: known where assistants are."""
 
 
 class ProposeAgreement(Command, frozen=True, kw_only=True):

@@ -168,9 +168,14 @@ def _fire(state: Escrow, deadline: Deadline, command: c.PassTime) -> list[AnyEve
         case AwaitingFunding(), "funding":
             return [reminder, *_item(state, "underpaid", at=at)]
         case Disputed(), "dispute_undecided":
-            return [reminder, *_item(state, "dispute_undecided", at=at)]
+            return [reminder, _escalated(state, deadline, command), *_item(state, "dispute_undecided", at=at)]
         case _:
             return [reminder]
+
+
+def _escalated(state: Disputed, deadline: Deadline, command: c.PassTime) -> e.DisputeEscalated:
+    open_s = (command.at - deadline.start) // MICROS - _outage_s(deadline, command)
+    return e.DisputeEscalated(at=command.at, hours_open=open_s // 3_600)
 
 
 def _item(state: Escrow, reason: str, *, at: Micros) -> list[AnyEvent]:

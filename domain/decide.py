@@ -26,6 +26,7 @@ from domain import (
 )
 from domain import events as e
 from domain.commands import AnyCommand
+from domain.draw import draw_holds
 from domain.events import AnyEvent
 from domain.evolve import evolve, fold
 from domain.ids import Micros
@@ -74,7 +75,8 @@ def _create(command: c.CreateEscrow) -> Decision:
         return Refused("three_must_differ")
     if not 0 < terms.amount <= ATOMIC_MAX:
         return Refused("amount_invalid")
-    created = e.EscrowCreated(at=command.at, terms=terms, created_by=command.by)
+    assert command.draw is None or draw_holds(terms, command.draw), "the arbiter is not the one that was drawn"
+    created = e.EscrowCreated(at=command.at, terms=terms, created_by=command.by, draw=command.draw)
     return _with_what_follows(None, [created], at=command.at)
 
 

@@ -6,6 +6,7 @@ Names are chosen by hand and never change; a changed meaning is a new schema ver
 from typing import get_args
 
 from domain.difference import Difference
+from domain.draw import ArbiterDraw
 from domain.event import Event as Event
 from domain.event import Purpose as Purpose
 from domain.event import Share as Share
@@ -52,6 +53,8 @@ class EscrowCreated(Event, frozen=True, kw_only=True):
 
     terms: Terms
     created_by: UserId
+    draw: ArbiterDraw | None = None
+    """How the arbiter was drawn; None where there was none to choose, and in escrows older than draws."""
 
 
 class PayoutAddressSet(Event, frozen=True, kw_only=True):
@@ -246,6 +249,13 @@ class DisputeReviewed(Event, frozen=True, kw_only=True):
     """The arbiter took the case up."""
 
 
+class DisputeEscalated(Event, frozen=True, kw_only=True):
+    """The case was undecided for so long that administrators look at it."""
+
+    hours_open: int
+    """Whole hours since it was opened, outages of our own daemon not counted."""
+
+
 class DisputeDecided(Event, frozen=True, kw_only=True):
     """The arbiter decided; final."""
 
@@ -343,8 +353,8 @@ AnyEvent = (
     | DepositSeen | DepositConfirmed | DepositUnlocked | DepositLost | DepositReturned | Funded | FundingLost
     | SpendSeen | SpendConfirmed | SpendFinal | SpendLost
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn
-    | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeDecided | DisputeResolved
-    | DisputeClosed | EvidenceAdded | EvidenceShown
+    | DisputeOpened | DisputeClaimAdded | DisputeMessageAdded | DisputeReviewed | DisputeEscalated
+    | DisputeDecided | DisputeResolved | DisputeClosed | EvidenceAdded | EvidenceShown
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid
@@ -362,6 +372,7 @@ NO_ACTIVITY = (
     ReminderDue,
     StuckStageReached,
     ManualRecoveryRequired,
+    DisputeEscalated,
     ChainCompared,
     RecoveryItemOpened,
     RecoveryItemClosed,

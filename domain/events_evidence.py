@@ -1,7 +1,7 @@
 """What can happen to evidence: a picture is laid before the arbiter, and somebody is shown it for the first time."""
 
 from domain.event import Event
-from domain.ids import CaseId, Cid, PhotoId, Sealed
+from domain.ids import CaseId, Cid, PhotoId, Sealed, UserId
 from domain.roles import Role
 
 
@@ -24,9 +24,11 @@ class EvidenceAdded(Event, frozen=True, kw_only=True):
 
 
 class EvidenceShown(Event, frozen=True, kw_only=True):
-    """One of the three was shown a picture, its hash checked, for the first time."""
+    """Somebody was shown a picture, its hash checked, for the first time: one of the three, or for the arbiter."""
 
     photo_id: PhotoId
     by: Role
+    user: UserId
+    """The person: an arbiter's assistants see what it sees."""
     sha256: str
     """Of what was shown, hex."""

@@ -6,7 +6,7 @@ from domain.dispute import UNDECIDED
 from domain.events import AnyEvent
 from domain.ids import PhotoId, UserId
 from domain.refusals import Refused
-from domain.roles import PARTIES
+from domain.roles import PARTIES, Role
 from domain.states import Case, Escrow, Evidence
 
 EVIDENCE_PER_SIDE_MAX = 20
@@ -55,13 +55,16 @@ def may_add(state: Escrow, *, by: UserId, sha256: str | None = None) -> Refused 
 
 
 def show(state: Escrow, command: c.ShowEvidence) -> list[AnyEvent] | Refused:
-    """Notes that one of the three is shown a picture, the first time."""
+    """Notes that somebody who may see it is shown a picture, the first time for each person."""
     role, photo = state.core.terms.role_of(command.by), photo_of(state.core.case, command.photo_id)
+    if role is None and command.assists:
+        role = Role.ARBITER
     if role is None or photo is None:
         return Refused("no_such_photo")
-    if role in photo.shown:
+    if command.by in photo.shown_to:
         return []
-    return [e.EvidenceShown(at=command.at, photo_id=photo.photo_id, by=role, sha256=photo.sha256)]
+    shown = e.EvidenceShown(at=command.at, photo_id=photo.photo_id, by=role, user=command.by, sha256=photo.sha256)
+    return [shown]
 
 
 def photo_of(case: Case | None, photo_id: PhotoId) -> Evidence | None:

@@ -25,8 +25,8 @@ from domain.states import (
 # -- disputes ------------------------------------------------------------------------------------------------
 
 CaseEvent = (
-    e.DisputeOpened | e.DisputeClaimAdded | e.DisputeMessageAdded | e.DisputeReviewed | e.DisputeDecided
-    | e.DisputeResolved | e.DisputeClosed
+    e.DisputeOpened | e.DisputeClaimAdded | e.DisputeMessageAdded | e.DisputeReviewed | e.DisputeEscalated
+    | e.DisputeDecided | e.DisputeResolved | e.DisputeClosed
 )  # fmt: skip
 """A dispute, from its opening to its end."""
 
@@ -54,6 +54,8 @@ def case_part(state: Escrow, event: CaseEvent) -> Escrow | None:
             return _with_case(state, replace(case, messages=messages, touched_at=event.at))
         case e.DisputeReviewed() if case:
             return _with_case(state, replace(case, status=CaseStatus.UNDER_REVIEW, touched_at=event.at))
+        case e.DisputeEscalated() if case:
+            return _with_case(state, replace(case, escalated_at=event.at))
         case e.DisputeDecided() if case and money is not None:
             return _decided(_with_case(state, _with_verdict(case, event)), money, event)
         case e.DisputeResolved() if case:

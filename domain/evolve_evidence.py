@@ -40,4 +40,5 @@ def _added(event: e.EvidenceAdded) -> Evidence:
 
 
 def _shown(photo: Evidence, event: e.EvidenceShown) -> Evidence:
-    return replace(photo, shown=photo.shown | {event.by: event.at})
+    first = photo.shown.get(event.by, event.at)
+    return replace(photo, shown=photo.shown | {event.by: first}, shown_to=photo.shown_to | {event.user})

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from domain.arbiters import AnyArbiterEvent, AnyDrawEvent
 from domain.ids import EscrowId, Micros, OrderId, UserId, WalletId
+from domain.limit_event import LimitEvent as LimitEvent
 from domain.money import Atomic
 from domain.refusals import Refused
 from domain.roles import Role, SeatKind
@@ -37,12 +39,6 @@ def month_stream(at: Micros) -> str:
 def wallet_stream(wallet: WalletId) -> str:
     """Names the stream that holds whose a wallet is."""
     return f"wallet-{wallet}"
-
-
-class LimitEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
-    """Something that happened to a limit, at a moment of its actor's clock."""
-
-    at: Micros
 
 
 class OrderClaimed(LimitEvent, frozen=True, kw_only=True, tag="order_claimed"):
@@ -92,8 +88,11 @@ class WalletAssigned(LimitEvent, frozen=True, kw_only=True, tag="wallet_assigned
     role: Role
 
 
-AnyLimitEvent = WalletAssigned | OrderClaimed | VolumeReserved | VolumeFreed | PlaceTaken | PlaceFreed | MaintenanceSet
-"""The closed set of events of these streams."""
+AnyLimitEvent = (
+    WalletAssigned | OrderClaimed | VolumeReserved | VolumeFreed | PlaceTaken | PlaceFreed | MaintenanceSet
+    | AnyArbiterEvent | AnyDrawEvent
+)  # fmt: skip
+"""The closed set of events of all streams beside the escrows'."""
 
 
 class OrderClaim(msgspec.Struct, frozen=True, kw_only=True):

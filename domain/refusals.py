@@ -31,6 +31,8 @@ SENTENCES: dict[str, str] = {
     "no_case": "There is no case for this escrow.",
     "no_such_escrow": "There is no such escrow.",
     "no_such_photo": "There is no such photo in this case.",
+    "no_arbiter": "No arbiter is free for this order now: away, in conflict, or not heard of lately.",
+    "roster_full": "An arbiter may name only so many.",
     "not_a_party": "Only the buyer or the vendor may do this.",
     "not_awaited": "This step is not awaited now.",
     "not_closed": "Only the secrets of an ended escrow can be shredded.",

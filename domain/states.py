@@ -6,7 +6,7 @@ from msgspec import field
 
 from domain.difference import Difference
 from domain.events import Signed, Verdict
-from domain.ids import Address, CaseId, Cid, Micros, PhotoId, Sealed, TxHash, WalletId
+from domain.ids import Address, CaseId, Cid, Micros, PhotoId, Sealed, TxHash, UserId, WalletId
 from domain.money import Atomic
 from domain.record import Record
 from domain.roles import Role
@@ -88,6 +88,8 @@ class Evidence(Record, frozen=True, kw_only=True):
     description: Sealed | None
     """None once its key is shredded."""
     shown: dict[Role, Micros] = field(default_factory=dict)
+    shown_to: frozenset[UserId] = frozenset()
+    """Each person who was, the arbiter's assistants among them."""
 
 
 class Case(Record, frozen=True, kw_only=True):
@@ -107,6 +109,7 @@ class Case(Record, frozen=True, kw_only=True):
     reason: Sealed | None = None
     reason_salt: Sealed | None = None
     signed: Signed | None = None
+    escalated_at: Micros | None = None
     decided_at: Micros | None = None
     winner_tx_hash: TxHash | None = None
     evidence: tuple[Evidence, ...] = ()

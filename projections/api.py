@@ -144,6 +144,10 @@ class CountedRow(Row, frozen=True, kw_only=True):
     number: int
 
 
+ALL_CASES = "all"
+"""In place of a status."""
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where a page of a list that is ordered by time ended."""
 
@@ -187,8 +191,19 @@ class ModelReader(Protocol):
 
     async def case(self, case_id: CaseId) -> DisputeRow | None: ...
 
-    async def cases_of(self, arbiter: UserId, *, after: Place | None, limit: int) -> Sequence[DisputeRow]:
-        """Lists an arbiter's cases that are neither resolved nor closed, newest first."""
+    async def cases_of(
+        self,
+        arbiter: UserId,
+        *,
+        after: Place | None,
+        limit: int,
+        status: str | None = None,
+        text: str | None = None,
+    ) -> Sequence[DisputeRow]:
+        """Lists an arbiter's cases, newest first: those of a status, `all`, or without one those that are not over.
+
+        `text` is looked for in the names of case, escrow, order and parties, whatever its case.
+        """
 
     async def messages(self, escrow_id: EscrowId, *, after: int, limit: int) -> Sequence[MessageRow]:
         """Lists the messages of an escrow's case whose number lies above one, in order."""

@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 
 from domain.ids import CaseId, EscrowId, Micros, UserId
 from domain.roles import Role, SeatKind
-from projections.api import EscrowQuery, Moved, Place
+from projections.api import ALL_CASES, EscrowQuery, Moved, Place
 from projections.memory import Shelf
 from projections.rows import (
     DeadlineRow,
@@ -54,12 +54,20 @@ class MemoryReader:
         """Reads one case."""
         return next((row for row in self._all("disputes", DisputeRow) if row.case_id == case_id), None)
 
-    async def cases_of(self, arbiter: UserId, *, after: Place | None, limit: int) -> Sequence[DisputeRow]:
-        """Lists an arbiter's cases that are neither resolved nor closed, newest first."""
+    async def cases_of(
+        self,
+        arbiter: UserId,
+        *,
+        after: Place | None,
+        limit: int,
+        status: str | None = None,
+        text: str | None = None,
+    ) -> Sequence[DisputeRow]:
+        """Lists an arbiter's cases, newest first."""
         found = {
             (row.opened_at, row.case_id): row
             for row in self._all("disputes", DisputeRow)
-            if row.awaited and row.arbiter_id == arbiter
+            if row.arbiter_id == arbiter and _is_asked(row, status) and _is_named(row, text)
         }
         keys = sorted((key for key in found if after is None or key < (after.at, after.id)), reverse=True)
         return [found[key] for key in keys[:limit]]
@@ -120,6 +128,15 @@ class MemoryReader:
             for row in own:
                 assert isinstance(row, kind)
                 yield row
+
+
+def _is_asked(row: DisputeRow, status: str | None) -> bool:
+    return row.awaited if status is None else status in (ALL_CASES, row.status)
+
+
+def _is_named(row: DisputeRow, text: str | None) -> bool:
+    names = (row.case_id, row.escrow_id, row.order_id, row.buyer_id, row.vendor_id)
+    return text is None or text.lower() in " ".join(names).lower()
 
 
 def _fits(row: EscrowRow, query: EscrowQuery) -> bool:

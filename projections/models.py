@@ -96,6 +96,7 @@ def disputes(standing: Standing) -> Sequence[DisputeRow]:
         opened_by=case.opened_by,
         opened_at=case.opened_at,
         touched_at=case.touched_at,
+        escalated_at=case.escalated_at,
         buyer_claim=case.claims.get(Role.BUYER),
         vendor_claim=case.claims.get(Role.VENDOR),
         decision=case.verdict.value if case.verdict else None,

@@ -12,7 +12,7 @@ from domain.roles import Role, SeatKind
 from eventstore.grouped import LogLimits, partition_of
 from eventstore.postgres import Pool, through_ended_connections
 from eventstore.queries import load_queries
-from projections.api import EscrowQuery, Moved, Place
+from projections.api import ALL_CASES, EscrowQuery, Moved, Place
 from projections.postgres import lent
 from projections.rows import (
     DeadlineRow,
@@ -65,10 +65,23 @@ class PostgresReader:
         """Reads one case."""
         return await self._one(DisputeRow, "case", case_id)
 
-    async def cases_of(self, arbiter: UserId, *, after: Place | None, limit: int) -> Sequence[DisputeRow]:
-        """Lists an arbiter's cases that are neither resolved nor closed, newest first."""
+    async def cases_of(
+        self,
+        arbiter: UserId,
+        *,
+        after: Place | None,
+        limit: int,
+        status: str | None = None,
+        text: str | None = None,
+    ) -> Sequence[DisputeRow]:
+        """Lists an arbiter's cases, newest first."""
         after = after or _LATEST
-        return await self._all(DisputeRow, "cases_of", arbiter, after.at, after.id, limit)
+        values = (arbiter, after.at, after.id, limit, text.lower() if text is not None else None)
+        if status is None:
+            return await self._all(DisputeRow, "cases_awaited", *values)
+        if status == ALL_CASES:
+            return await self._all(DisputeRow, "cases_all", *values)
+        return await self._all(DisputeRow, "cases_by_status", *values, status)
 
     async def messages(self, escrow_id: EscrowId, *, after: int, limit: int) -> Sequence[MessageRow]:
         """Lists the messages of an escrow's case whose number lies above one, in order."""

@@ -85,10 +85,13 @@ class DisputeLine(Answer, frozen=True, kw_only=True):
     status: str
     opened_by: str
     opened_at: str
+    touched_at: str
+    """The last act of any of the three in it."""
+    escalated_at: str | None
 
 
 class DisputePage(Answer, frozen=True, kw_only=True):
-    """Cases that wait for this arbiter or for their payout, newest first; `next` asks for those after them."""
+    """An arbiter's cases, newest first; `next` asks for those after them."""
 
     cases: tuple[DisputeLine, ...]
     next: str | None
@@ -109,6 +112,8 @@ class DisputeCase(Answer, frozen=True, kw_only=True):
     status: str
     opened_by: str
     opened_at: str
+    touched_at: str
+    escalated_at: str | None
     buyer_claim: str | None
     vendor_claim: str | None
     decision: str | None

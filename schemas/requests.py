@@ -91,6 +91,34 @@ class MaintenanceMode(Request, frozen=True, kw_only=True):
     reason: Annotated[str, msgspec.Meta(max_length=REASON_MAX)] = ""
 
 
+class Holiday(Request, frozen=True, kw_only=True):
+    """Until when an arbiter is away, null when back, and who stands in meanwhile."""
+
+    until: Moment | None = None
+    delegate: Name | None = None
+
+
+class Conflict(Request, frozen=True, kw_only=True):
+    """Whose cases an arbiter does not judge; `arbiter_id` by an administrator alone."""
+
+    party: Name
+    arbiter_id: Name | None = None
+
+
+class ConflictWithdrawal(Request, frozen=True, kw_only=True):
+    """The conflict that there is no more."""
+
+    arbiter_id: Name
+    party: Name
+
+
+class Assistant(Request, frozen=True, kw_only=True):
+    """Who may read the arbiter's cases, or no longer."""
+
+    assistant: Name
+    named: bool = True
+
+
 class OpenDispute(Request, frozen=True, kw_only=True):
     """A call for the arbiter."""
 

@@ -20,7 +20,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     # No address at all: a payout address is its owner's own business, and the pay-in address is shown by the escrow
     # itself, once both parties can be paid out. Wallets, keys, signatures and digests are the seats' business; only an
     # arbiter's signature under its decision is everybody's.
-    "escrow_created": ("terms",),
+    "escrow_created": ("terms", "draw"),
     "payout_address_set": ("role",),
     "address_change_proposed": ("role",),
     "address_change_agreed": ("role", "agreed_by"),
@@ -57,6 +57,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "dispute_claim_added": ("by",),
     "dispute_message_added": ("number", "by", "reply_to"),
     "dispute_reviewed": (),
+    "dispute_escalated": ("hours_open",),
     "dispute_decided": ("verdict", "buyer_share_bp", "fee_atomic", "signed"),
     "dispute_resolved": _TX,
     "dispute_closed": ("reason",),

@@ -7,7 +7,7 @@ Body = dict[str, object]
 CURRENT: Mapping[str, int] = {
     "call_intended": 2,
     "dispute_decided": 2,
-    "escrow_created": 2,
+    "escrow_created": 3,
     "payout_opened": 2,
     "spend_seen": 2,
     "turn_failed": 3,
@@ -38,6 +38,11 @@ def _unsigned(body: Body) -> Body:
     return {**body, "reason_salt": None, "signed": None}
 
 
+def _undrawn(body: Body) -> Body:
+    """Version 2 was written before arbiters were drawn in a way that can be repeated."""
+    return {**body, "draw": None}
+
+
 def _same(body: Body) -> Body:
     """A word was added to those a field may hold, or a field that may be missing."""
     return body
@@ -47,6 +52,7 @@ UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {
     ("call_intended", 1): _same,
     ("dispute_decided", 1): _unsigned,
     ("escrow_created", 1): _same,
+    ("escrow_created", 2): _undrawn,
     ("payout_opened", 1): _same,
     ("spend_seen", 1): _without_facts,
     ("turn_failed", 1): _call_told_apart,

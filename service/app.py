@@ -7,8 +7,24 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api import commands, disputes, escrows, heads, maintenance, orders, photos, pool, recovery, secrets, stream
-from service.api.door import CORRELATION_HEADER, CREATOR, HOUSE, TOKENS, house_of
+from eventstore.api import LogBusy, LogUnavailable
+from service.api import (
+    arbiters,
+    cases,
+    commands,
+    disputes,
+    escrows,
+    heads,
+    maintenance,
+    orders,
+    photos,
+    pool,
+    recovery,
+    secrets,
+    stream,
+)
+from service.api.door import ARBITERS, CORRELATION_HEADER, CREATOR, HOUSE, TOKENS, house_of
+from service.arbiters import Arbiters
 from service.auth import TokenReader
 from service.creation import Creator
 from service.evidence import EvidenceRoom
@@ -30,14 +46,30 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     app = web.Application(client_max_size=settings.body_max, middlewares=[_around])
     app[HOUSE] = house
     app[TOKENS] = TokenReader(trusted_issuer(settings), token_max=settings.token_max)
-    app[CREATOR] = Creator(house)
+    app[ARBITERS] = Arbiters(house)
+    app[CREATOR] = Creator(house, app[ARBITERS])
     app[TELEMETRY] = telemetry or Telemetry()
     app[photos.ROOM] = EvidenceRoom(house)
     _add_stream(app, house)
     _add_waits(app, house)
+    _add_draws(app, house)
     heads.install(app, house)
     site.install(app, house, app[stream.HUB])
-    for part in (escrows, orders, commands, disputes, photos, recovery, secrets, maintenance, heads, stream, pool):
+    for part in (
+        escrows,
+        orders,
+        commands,
+        disputes,
+        cases,
+        photos,
+        arbiters,
+        recovery,
+        secrets,
+        maintenance,
+        heads,
+        stream,
+        pool,
+    ):
         app.router.add_routes(part.routes())
     return app
 
@@ -64,6 +96,17 @@ def _add_waits(app: web.Application, house: House) -> None:
 
     # Before the server waits for its requests to end, as with the stream.
     app.on_shutdown.append(stop)
+
+
+def _add_draws(app: web.Application, house: House) -> None:
+    async def start(_: web.Application) -> None:
+        try:
+            await app[ARBITERS].commit_ahead()
+        except (LogUnavailable, LogBusy):
+            log.warning("draws_not_begun")  # the first draw begins them
+
+    if house.settings.arbiter_mode == "pool":
+        app.on_startup.append(start)
 
 
 @web.middleware

@@ -31,6 +31,8 @@ class Right(StrEnum):
     MARKETPLACE = "marketplace"
     ADMIN = "admin"
     ARBITER = "arbiter"
+    ASSISTANT = "assistant"
+    """Reads the cases of arbiters who named this user, and acts in none."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,8 +5,7 @@ number of nodes. A claim names the command it was made for; a creation that is r
 command, which tells everybody at once that its claims are dead. After a crash in between they expire.
 """
 
-import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,16 +14,17 @@ from actors.escrow import Accepted, Answer, Rejected
 from actors.sealed import EscrowSecrets
 from domain import commands as c
 from domain import limits
+from domain.arbiters import Candidates
 from domain.decide import decide
-from domain.ids import CommandId, EscrowId, Micros, UserId
+from domain.ids import CommandId, EscrowId, Micros
 from domain.limits import AnyLimitEvent
 from domain.refusals import Refused
 from domain.terms import Terms
 from eventstore.api import Append, LogUnavailable, OutcomeUnknown
 from schemas.sealing import SealedKind
+from service.arbiters import Arbiters, with_arbiter
 from service.claims import Claim, Claims, Limit, event_of
 from service.house import House
-from service.settings import Arbiter
 
 NOT_KEPT = frozenset({"limit_concurrency", "maintenance", "slots_busy"})
 """Refusals that are over by themselves: the same key may try again."""
@@ -37,6 +37,8 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
     command_id: CommandId
     body_hash: str
     actor: str
+    candidates: Candidates
+    """Who may be its arbiter; the terms name one of them until it is drawn."""
 
     @property
     def terms(self) -> Terms:
@@ -49,17 +51,11 @@ def escrow_id_of(command_id: CommandId) -> EscrowId:
     return EscrowId(f"esc_{command_id[:32]}")
 
 
-def assign_arbiter(arbiters: Sequence[Arbiter], *, parties: Iterable[UserId]) -> Arbiter | Refused:
-    """Picks one arbiter at random who is no party of the escrow."""
-    free = [arbiter for arbiter in arbiters if arbiter.user_id not in set(parties)]
-    return secrets.choice(free) if free else Refused("three_must_differ")
-
-
 class Creator:
     """Creates escrows within the limits; one in a node, because it remembers the limits' streams."""
 
-    def __init__(self, house: House) -> None:
-        self._house, self._log = house, house.store.log
+    def __init__(self, house: House, arbiters: Arbiters) -> None:
+        self._house, self._log, self._arbiters = house, house.store.log, arbiters
         self._claims = Claims(house.store.log, house.desk)
 
     async def create(self, creation: Creation) -> Answer:
@@ -71,6 +67,8 @@ class Creator:
             refused = await self._claim_all(creation, dry=False)
             if refused is not None:
                 return await self._record(creation, refused)
+            # Only now: a draw for what is refused would use up a link.
+            creation = await self._drawn(creation)
         answer = await self._house.desk.handle(
             creation.terms.escrow_id,
             creation.command,
@@ -81,6 +79,15 @@ class Creator:
         if isinstance(answer, Accepted):
             await self._set_arbiter_address(creation.terms.escrow_id)
         return answer
+
+    async def _drawn(self, creation: Creation) -> Creation:
+        """Lets the arbiter be drawn, where there is a pool to draw from."""
+        if self._house.settings.arbiter_mode == "single":
+            return creation
+        terms, at = creation.terms, creation.command.at
+        draw = await self._arbiters.draw(terms, creation.candidates, at=at)
+        command = msgspec.structs.replace(creation.command, terms=with_arbiter(terms, draw), draw=draw)
+        return msgspec.structs.replace(creation, command=command)
 
     async def _foreseen(self, creation: Creation) -> Refused | None:
         """Says why the escrow could not be created as things stand, without claiming or recording anything."""

@@ -128,21 +128,22 @@ class EvidenceRoom:
             description=await sealing.seal(SealedKind.PICTURE_DESCRIPTION, photo_id, offered.description),
         )
 
-    async def show(self, state: Escrow, photo: Evidence, *, by: UserId) -> bytes:
-        """Returns a picture, its hash checked, once it is in the log that this one of the three is shown it.
+    async def show(self, state: Escrow, photo: Evidence, *, by: UserId, assists: bool = False) -> bytes:
+        """Returns a picture, its hash checked, once it is in the log that this person is shown it.
 
         Raises `EvidenceUnavailable`, `EvidenceWrong`, `SealBroken`, `Refusal`, and what `Desk.handle` raises.
         """
-        escrow_id, role = state.core.terms.escrow_id, state.core.terms.role_of(by)
+        escrow_id = state.core.terms.escrow_id
         async with self._opening:
             sealed = await self._store.get(escrow_id, photo.cid)
             sealing = EscrowSecrets(self._house.store.vault, escrow_id)
             content = await sealing.open_bytes(SealedKind.PICTURE, photo.photo_id, sealed)
             if await _sha256(content) != photo.sha256:
                 raise EvidenceWrong("another picture than the one that was added")
-        if role not in photo.shown:
-            command = c.ShowEvidence(at=Micros(self._house.clock.now()), by=by, photo_id=photo.photo_id)
-            once = derived_id("evidence_shown", escrow_id, photo.photo_id, str(role))
+        if by not in photo.shown_to:
+            at = Micros(self._house.clock.now())
+            command = c.ShowEvidence(at=at, by=by, photo_id=photo.photo_id, assists=assists)
+            once = derived_id("evidence_shown", escrow_id, photo.photo_id, by)
             answer = await self._house.desk.handle(escrow_id, command, command_id=once, actor=by)
             if not isinstance(answer, Accepted):
                 raise refuse(answer)

@@ -95,6 +95,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_partitions: int = 4
     arbiter_mode: ArbiterMode = "single"
     arbiters: tuple[Arbiter, ...] = (Arbiter(user_id=EMBEDDED_ARBITER),)
+    arbiter_delegates: tuple[UserId, ...] = ()
+    """Who may stand in for an arbiter on holiday, beside the other arbiters."""
+    arbiter_ready_s: int = 0
+    """Only an arbiter seen within so long is given new escrows; 0 asks nobody to be seen."""
     default_seats: dict[Role, SeatKind] = msgspec.field(default_factory=lambda: dict.fromkeys(THREE, SeatKind.POOL))
     allow_hosted_seats: bool = True
     max_escrow_amount_atomic: Atomic = Atomic(5_000_000_000_000)
@@ -213,6 +217,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "max_escrow_amount_atomic": (1, ATOMIC_MAX),
     "max_beta_volume_atomic": (1, ATOMIC_MAX),
     "max_concurrent_escrows": (1, 1_000_000),
+    "arbiter_ready_s": (0, 30 * 86_400),
     "body_max": (1_024, 16 * 1_048_576),
     "body_timeout_s": (1, 600),
     "evidence_bytes_max": (1_024, 16 * 1_048_576),
@@ -312,6 +317,7 @@ def _with_words(read: _Reader) -> Settings:
         issuer_public_key=read("ISSUER_PUBLIC_KEY", v.hex_bytes, None),
         arbiter_mode=cast(ArbiterMode, read("ARBITER_MODE", _arbiter_mode, "single")),
         arbiters=_arbiters(read, network),
+        arbiter_delegates=read("ARBITER_DELEGATE_IDS", v.users, ()),
         allow_hosted_seats=read("ALLOW_HOSTED_SEATS", v.yes_no, hosted),
         default_seats=read(
             "DEFAULT_SEATS", v.seat_kinds, dict.fromkeys(THREE, SeatKind.POOL if hosted else SeatKind.RELAY)

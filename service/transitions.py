@@ -1,9 +1,21 @@
 """Checks one stream event by event: its order, and that each event can follow those before it."""
 
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from domain import limits as m
-from domain.events import AnyEvent, DisputeDecided, PayoutProposed, PayoutSigned
+from domain.arbiters import (
+    ARBITERS_STREAM,
+    DRAWS_STREAM,
+    AnyArbiterEvent,
+    AnyDrawEvent,
+    ChainCommitted,
+    Draws,
+    LinkTaken,
+    enter,
+)
+from domain.draw import draw_holds
+from domain.events import AnyEvent, DisputeDecided, EscrowCreated, PayoutProposed, PayoutSigned
 from domain.evolve import evolve
 from domain.payout import inputs_sum, kept_back, smallest_input
 from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
@@ -93,6 +105,8 @@ class StreamCheck:
             found.append("the terms name another escrow")
         if before is not None and not _may_follow(before, after):
             found.append(f"{name(after)} cannot follow {name(before)}")
+        if isinstance(event, EscrowCreated) and event.draw is not None and not draw_holds(event.terms, event.draw):
+            found.append("the arbiter is not the one that was drawn")
         found += _decision_faults(after, event, schema_version=recorded.schema_version)
         return [*found, *_money_faults(after, event)]
 
@@ -149,9 +163,10 @@ class _LimitCheck:
     def __init__(self, stream_id: str) -> None:
         self._kinds = next((kinds for begins, kinds in _LIMITS if stream_id.startswith(begins)), ())
         self._held: set[str] = set()
+        self._draws = Draws()
 
     def take(self, event: m.AnyLimitEvent) -> None:
-        """Takes the next event; raises `ForeignEvent` or `KeyError` when it cannot follow."""
+        """Takes the next event; raises `ForeignEvent`, `KeyError` or `LinkOutOfTurn` when it cannot follow."""
         if not isinstance(event, self._kinds):
             raise m.ForeignEvent(type(event).__name__)
         match event:
@@ -159,6 +174,8 @@ class _LimitCheck:
                 self._held.add(event.escrow_id)
             case m.VolumeFreed() | m.PlaceFreed():
                 self._held.remove(event.escrow_id)
+            case ChainCommitted() | LinkTaken():
+                self._draws = enter(self._draws, event)
             case m.WalletAssigned():
                 self._kinds = ()  # nobody else's can follow
             case _:
@@ -168,6 +185,8 @@ class _LimitCheck:
 _LIMITS: tuple[tuple[str, tuple[type[m.AnyLimitEvent], ...]], ...] = (
     ("order-", (m.OrderClaimed,)),
     ("wallet-", (m.WalletAssigned,)),
+    (DRAWS_STREAM, get_args(AnyDrawEvent)),
+    (ARBITERS_STREAM, get_args(AnyArbiterEvent)),
     (m.LIVE_STREAM, (m.PlaceTaken, m.PlaceFreed)),
     (m.MAINTENANCE_STREAM, (m.MaintenanceSet,)),
     ("limits-", (m.VolumeReserved, m.VolumeFreed)),

@@ -20,6 +20,7 @@ PRELOADED = [
     "tests.chaos.loaded",
     "tests.chaos.node_child",
     "tests.chaos.door_child",
+    "tests.chaos.evidence_child",
     "tests.real.child",
 ]
 ENDED_S = 300.0

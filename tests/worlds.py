@@ -25,6 +25,7 @@ from domain.money import Atomic
 from domain.roles import THREE, Role
 from domain.states import Escrow, Money, money_of
 from domain.steps import ROUNDS
+from eventstore.evidence import EvidenceStore
 from eventstore.opening import Store, memory_store
 from projections.asking import ReadModels
 from projections.opening import open_models
@@ -256,7 +257,9 @@ def deposit(*, amount: int = AMOUNT) -> SeenOutput:
 
 
 @asynccontextmanager
-async def house_world(*, store: Store | None = None, pool: Any = None, **settings: Any) -> AsyncIterator[World]:
+async def house_world(
+    *, store: Store | None = None, pool: Any = None, evidence: EvidenceStore | None = None, **settings: Any
+) -> AsyncIterator[World]:
     """Opens the API over a store (memory by default) for as long as the block lasts."""
     issuer = Ed25519PrivateKey.generate()
     public = issuer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -277,7 +280,16 @@ async def house_world(*, store: Store | None = None, pool: Any = None, **setting
     runner = Runner(store.log, tables)
     models = ReadModels(store.log, rows, runner)
     desk = Desk(directory)
-    house = House(settings=chosen, store=store, clock=clock, desk=desk, models=models, runner=runner, pool=pool)
+    house = House(
+        settings=chosen,
+        store=store,
+        clock=clock,
+        desk=desk,
+        models=models,
+        runner=runner,
+        evidence=evidence,
+        pool=pool,
+    )
     telemetry = Telemetry()
     telemetry.watch(house, actors=directory.counts)
     await runner.catch_up()

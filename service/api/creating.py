@@ -5,16 +5,17 @@ from aiohttp import web
 
 from actors.escrow import Accepted
 from domain import commands as c
+from domain.arbiters import Candidates
 from domain.ids import EscrowId, OrderId, UserId
 from domain.money import Atomic
 from domain.refusals import Refused
 from domain.roles import Role, SeatKind
 from domain.terms import Terms
 from schemas import requests as r
-from service.api.door import CREATOR, Keyed, house_of, now
+from service.api.door import ARBITERS, CREATOR, Keyed, house_of, now
 from service.auth import Caller, Right
-from service.creation import Creation, assign_arbiter, escrow_id_of
-from service.problems import Refusal, refuse
+from service.creation import Creation, escrow_id_of
+from service.problems import Refusal
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,12 +29,14 @@ async def create(request: web.Request, wish: r.CreateEscrow, *, caller: Caller, 
     """Creates an escrow, for a marketplace or one of the two parties; raises `Refusal` and what `Creator` raises."""
     if Right.MARKETPLACE not in caller.rights and caller.user not in (wish.buyer_id, wish.vendor_id):
         raise Refusal("not_a_party")
-    terms = _terms(request, wish, escrow_id_of(by.command_id))
+    among = await _candidates(request, wish)
+    terms = _terms(request, wish, escrow_id_of(by.command_id), arbiter=among.eligible[0])
     creation = Creation(
         command=c.CreateEscrow(at=now(request), terms=terms, by=caller.user),
         command_id=by.command_id,
         body_hash=by.body_hash,
         actor=caller.user,
+        candidates=among,
     )
     answer = await request.app[CREATOR].create(creation)
     if not isinstance(answer, Accepted):
@@ -41,18 +44,24 @@ async def create(request: web.Request, wish: r.CreateEscrow, *, caller: Caller, 
     return Created(escrow_id=terms.escrow_id, accepted=answer)
 
 
-def _terms(request: web.Request, body: r.CreateEscrow, escrow_id: EscrowId) -> Terms:
+async def _candidates(request: web.Request, body: r.CreateEscrow) -> Candidates:
+    """Finds who may be the arbiter; raises `Refusal` where nobody may."""
+    parties = frozenset({UserId(body.buyer_id), UserId(body.vendor_id)})
+    among = await request.app[ARBITERS].candidates(parties, at=now(request))
+    if among.eligible:
+        return among
+    all_parties = set(among.excluded.values()) <= {"party"}
+    raise Refusal("three_must_differ" if all_parties else "no_arbiter")
+
+
+def _terms(request: web.Request, body: r.CreateEscrow, escrow_id: EscrowId, *, arbiter: UserId) -> Terms:
     settings = house_of(request).settings
-    parties = (UserId(body.buyer_id), UserId(body.vendor_id))
-    arbiter = assign_arbiter(settings.arbiters, parties=parties)
-    if isinstance(arbiter, Refused):
-        raise refuse(arbiter)
     return Terms(
         escrow_id=escrow_id,
         order_id=OrderId(body.order_id),
-        buyer_id=parties[0],
-        vendor_id=parties[1],
-        arbiter_id=arbiter.user_id,
+        buyer_id=UserId(body.buyer_id),
+        vendor_id=UserId(body.vendor_id),
+        arbiter_id=arbiter,
         amount=Atomic(body.amount),
         network=settings.monero_network,
         seats=_seats(request, body),

@@ -1,6 +1,4 @@
-"""Routes of disputes: a party opens a case, the three of it talk in it, its arbiter decides it, all look at it."""
-
-import re
+"""Routes of disputes: a party opens a case, the three of it talk in it, its arbiter decides it."""
 
 from aiohttp import web
 
@@ -12,24 +10,18 @@ from domain.decision import statement_bytes
 from domain.ids import CaseId, EscrowId, Sealed
 from domain.roles import Role
 from domain.states import Escrow
-from projections.api import Place
-from projections.rows import DisputeRow, MessageRow
 from schemas import requests as r
 from schemas.answers import moment
 from schemas.case_answers import (
     CaseFollowed,
-    CaseShown,
     DecisionStated,
     DisputeDecided,
     DisputeOpened,
-    DisputePage,
     MessageAdded,
 )
-from schemas.cursor import encode_cursor
 from schemas.sealing import SealedKind
-from service.api import views
-from service.api.asking import check_query, limit_of, open_text, own_writes
 from service.api.door import (
+    ARBITERS,
     Command,
     Keyed,
     answer_json,
@@ -45,7 +37,6 @@ from service.api.door import (
     role_in,
     seen,
 )
-from service.api.photo_list import PHOTOS, photos_of
 from service.auth import Caller
 from service.decisions import Decision, new_salt, sign_decision
 from service.problems import Refusal
@@ -54,9 +45,6 @@ CLAIM_ADDED = "claim_added"
 MESSAGE_ADDED = "message_added"
 UNDER_REVIEW = "under_review"
 DECIDED = "decided"
-MODEL, MESSAGES = "disputes", "messages"
-NUMBER_DIGITS_MAX = 9
-_CASE_ID = re.compile(r.CASE_ID)
 
 
 def routes() -> list[web.RouteDef]:
@@ -69,8 +57,6 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/disputes/review", commanded(r.ReviewDispute, review_dispute)),
         web.post("/api/disputes/statement", state_decision),
         web.post("/api/disputes/resolve", commanded(r.ResolveDispute, resolve_dispute)),
-        web.get("/api/disputes/arbiter", list_cases),
-        web.get("/api/disputes/{case_id}", show_case),
     ]
 
 
@@ -114,7 +100,7 @@ def answer_as(role: Role) -> Command[r.AddClaim]:
     """Makes the command by which one side answers the other's claim."""
 
     async def add_claim(request: web.Request, body: r.AddClaim, caller: Caller, by: Keyed) -> CaseFollowed:
-        state = await own_case(request, body.case_id, caller)
+        state = await _own_case(request, body.case_id, caller)
         if role_in(state, caller) is not role:
             raise Refusal(f"not_the_{role.value}")
         await claim_key(request, by)
@@ -127,7 +113,7 @@ def answer_as(role: Role) -> Command[r.AddClaim]:
 
 async def review_dispute(request: web.Request, body: r.ReviewDispute, caller: Caller, by: Keyed) -> CaseFollowed:
     """Takes a case up; its arbiter's first message or decision does so too."""
-    state = await own_case(request, body.case_id, caller)
+    state = await _own_case(request, body.case_id, caller)
     await claim_key(request, by)
     command = c.ReviewDispute(at=now(request), by=caller.user)
     return await _case_followed(request, state, command, by=by, caller=caller, status=UNDER_REVIEW)
@@ -135,7 +121,7 @@ async def review_dispute(request: web.Request, body: r.ReviewDispute, caller: Ca
 
 async def add_message(request: web.Request, body: r.AddMessage, caller: Caller, by: Keyed) -> MessageAdded:
     """Takes a message of one of the three, perhaps in answer to an earlier one."""
-    state = await own_case(request, body.case_id, caller)
+    state = await _own_case(request, body.case_id, caller)
     terms, role = state.core.terms, role_in(state, caller)
     if role is None:
         raise Refusal("not_of_the_case")
@@ -162,7 +148,7 @@ async def state_decision(request: web.Request) -> web.Response:
     """Tells an arbiter what it would sign for a decision; nothing is decided by it."""
     caller = caller_of(request)
     body = await body_of(request, r.StateDecision)
-    state = await own_case(request, body.case_id, caller)
+    state = await _own_case(request, body.case_id, caller)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")
     meant = _meant(body)
@@ -187,11 +173,12 @@ def _meant(body: r.StateDecision) -> Decision:
 
 async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: Caller, by: Keyed) -> DisputeDecided:
     """Takes the arbiter's signed decision, for good; what is paid for it is shown with the escrow."""
-    state = await own_case(request, body.case_id, caller)
+    state = await _own_case(request, body.case_id, caller)
     escrow_id, meant = state.core.terms.escrow_id, _meant(body)
     await claim_key(request, by)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")  # nobody else has anything signed
+    await _no_conflict(request, state)
     command = c.ResolveDispute(
         at=now(request),
         by=caller.user,
@@ -214,7 +201,14 @@ async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: 
     )
 
 
-async def own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
+async def _no_conflict(request: web.Request, state: Escrow) -> None:
+    """Refuses a decision by an arbiter who is, or was found to be, no judge of one of the two."""
+    terms, roster = state.core.terms, await request.app[ARBITERS].roster()
+    if roster.conflicted(terms.arbiter_id, (terms.buyer_id, terms.vendor_id)):
+        raise Refusal("conflict_of_interest")
+
+
+async def _own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
     """Returns the escrow of a case; to all but its three and administrators, who may not act in it, there is none."""
     try:
         state = await seen(request, escrow_id_of_case(CaseId(case_id)), caller)
@@ -243,92 +237,3 @@ async def _case_followed(
         state=answer.status,
         cursor=cursor_of(answer),
     )
-
-
-# -- showing -------------------------------------------------------------------------------------------------
-
-
-async def list_cases(request: web.Request) -> web.Response:
-    """Lists the cases in which the caller is the arbiter and that are neither resolved nor closed, newest first."""
-    caller = caller_of(request)
-    check_query(request, dict.fromkeys(("limit", "after", "seen")))
-    return answer_json(await cases_listed(request, caller, most=limit_of(request)))
-
-
-async def cases_listed(request: web.Request, caller: Caller, *, most: int) -> DisputePage:
-    """Reads a page of an arbiter's cases; raises `Refusal` for a query that means nothing."""
-    models = house_of(request).models
-    await own_writes(request, MODEL)
-    positions = models.positions(MODEL)  # read first: the rows may only be further
-    found = await models.rows.cases_of(caller.user, after=await _after(request, caller), limit=most + 1)
-    return DisputePage(
-        cases=tuple(views.dispute_line(row) for row in found[:most]),
-        next=found[most - 1].case_id if len(found) > most else None,
-        cursor=encode_cursor(positions),
-    )
-
-
-async def show_case(request: web.Request) -> web.Response:
-    """Shows a case to its three."""
-    caller = caller_of(request)
-    check_query(request, dict.fromkeys(("after_message", "limit", "seen")))
-    after, most = _after_message(request), limit_of(request)
-    return answer_json(await case_shown(request, request.match_info["case_id"], caller, after=after, most=most))
-
-
-async def case_shown(request: web.Request, case_id: str, caller: Caller, *, after: int, most: int) -> CaseShown:
-    """Reads a case with so many messages behind one; to all but its three, administrators too, it does not exist."""
-    models = house_of(request).models
-    await own_writes(request, MODEL)
-    await own_writes(request, MESSAGES)
-    await own_writes(request, PHOTOS)
-    positions = models.positions(MESSAGES)
-    row = await _case(request, case_id)
-    if row is None or caller.user not in (row.buyer_id, row.vendor_id, row.arbiter_id):
-        raise Refusal("no_such_case")
-    said = await models.rows.messages(row.escrow_id, after=after, limit=most + 1)
-    sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
-    return CaseShown(
-        case=views.dispute(row, await _opened(sealing, row)),
-        messages=tuple([views.message(each, await _text(sealing, each)) for each in said[:most]]),
-        messages_next=said[most - 1].number if len(said) > most else None,
-        photos=await photos_of(request, row.escrow_id, sealing),
-        cursor=encode_cursor(positions),
-    )
-
-
-def _after_message(request: web.Request) -> int:
-    text = request.query.get("after_message", "0")
-    if not (text.isascii() and text.isdigit()) or len(text) > NUMBER_DIGITS_MAX:
-        raise Refusal("validation", detail="Expected a number of a message", facts={"path": "after_message"})
-    return int(text)
-
-
-async def _after(request: web.Request, caller: Caller) -> Place | None:
-    after = request.query.get("after")
-    if after is None:
-        return None
-    row = await _case(request, after)
-    if row is None or row.arbiter_id != caller.user:
-        raise Refusal("cursor_invalid", facts={"path": "after"})
-    return Place(row.opened_at, row.case_id)
-
-
-async def _case(request: web.Request, case_id: str) -> DisputeRow | None:
-    if not _CASE_ID.match(case_id):
-        return None
-    return await house_of(request).models.rows.case(CaseId(case_id))
-
-
-async def _text(sealing: EscrowSecrets, row: MessageRow) -> str | None:
-    return await open_text(sealing, SealedKind.MESSAGE, row.by, row.message)
-
-
-async def _opened(sealing: EscrowSecrets, row: DisputeRow) -> views.OpenedCase:
-    claims = {
-        Role.BUYER: await open_text(sealing, SealedKind.CLAIM, Role.BUYER, row.buyer_claim),
-        Role.VENDOR: await open_text(sealing, SealedKind.CLAIM, Role.VENDOR, row.vendor_claim),
-    }
-    reason = await open_text(sealing, SealedKind.DECISION_REASON, Role.ARBITER, row.reason)
-    salt = await open_text(sealing, SealedKind.REASON_SALT, Role.ARBITER, row.reason_salt)
-    return views.OpenedCase(claims=claims, reason=reason, reason_salt=salt)

@@ -22,6 +22,7 @@ from schemas.answers import Answer
 from schemas.codec import decode
 from schemas.cursor import encode_cursor
 from schemas.requests import ESCROW_ID, Request
+from service.arbiters import Arbiters
 from service.auth import Caller, Right, TokenReader, TokenRefused
 from service.creation import Creator
 from service.house import House
@@ -30,6 +31,7 @@ from service.problems import Refusal, refuse
 HOUSE = web.AppKey("house", House)
 TOKENS = web.AppKey("tokens", TokenReader)
 CREATOR = web.AppKey("creator", Creator)
+ARBITERS = web.AppKey("arbiters", Arbiters)
 CORRELATION_HEADER = "X-Correlation-Id"
 JSON = "application/json"
 

@@ -14,6 +14,7 @@ from domain.states import Escrow, Evidence
 from schemas import requests as r
 from schemas.answers import moment
 from schemas.evidence import PhotoAdded
+from service.api.cases import assists
 from service.api.disputes import escrow_id_of_case
 from service.api.door import (
     Keyed,
@@ -25,7 +26,6 @@ from service.api.door import (
     keyed,
     read_part,
     role_in,
-    seen,
 )
 from service.api.uploads import form_of
 from service.auth import Caller
@@ -39,7 +39,7 @@ POLICY = "sandbox; default-src 'none'"
 """A picture is nothing but a picture, wherever its address is opened."""
 NAMES = {"image/jpeg": "evidence.jpg", "image/png": "evidence.png"}
 CHUNK_BYTES = 262_144
-_PHOTO_ID = re.compile(r.PHOTO_ID)
+_PHOTO_ID, _CASE_ID = re.compile(r.PHOTO_ID), re.compile(r.CASE_ID)
 
 
 def routes() -> list[web.RouteDef]:
@@ -100,30 +100,43 @@ async def photo_body(texts: Mapping[str, str], content: bytes) -> r.AddPhoto:
 
 
 async def show_photo(request: web.Request) -> web.StreamResponse:
-    """Shows a picture to the three of its case; to everybody else, administrators too, there is no such case."""
+    """Shows a picture to the three of its case and its arbiter's assistants; to all others there is no such case."""
     return await photo_shown(request, caller_of(request))
 
 
 async def photo_shown(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Sends the picture of the path to one of its three; raises `Refusal`, and what `EvidenceRoom.show` raises."""
+    """Sends the picture of the path to whoever may read its case; raises `Refusal`, and as `EvidenceRoom.show` does."""
     room = request.app[ROOM]
-    state = await case_seen(request, request.match_info["case_id"], caller)
+    state = await case_read(request, request.match_info["case_id"], caller)
     photo_id = request.match_info["photo_id"]
     photo = photo_of(state.core.case, PhotoId(photo_id)) if _PHOTO_ID.match(photo_id) else None
     if photo is None:
         raise Refusal("no_such_photo")
     with room.transfer(caller.user):
-        content = await room.show(state, photo, by=caller.user)
+        content = await room.show(state, photo, by=caller.user, assists=role_in(state, caller) is None)
         return await sent(request, photo, content)
+
+
+async def case_read(request: web.Request, case_id: str, caller: Caller) -> Escrow:
+    """Returns the escrow of a case that the caller may read; raises `Refusal`."""
+    state = await _disputed(request, case_id)
+    if role_in(state, caller) is None and not await assists(request, caller, state.core.terms.arbiter_id):
+        raise Refusal("no_such_case")
+    return state
 
 
 async def case_seen(request: web.Request, case_id: str, caller: Caller) -> Escrow:
     """Returns the escrow of a case in which the caller is one of the three; raises `Refusal`."""
-    try:
-        state = await seen(request, escrow_id_of_case(CaseId(case_id)), caller)
-    except Refusal:
-        raise Refusal("no_such_case") from None
-    if state.core.case is None or role_in(state, caller) is None:
+    state = await _disputed(request, case_id)
+    if role_in(state, caller) is None:
+        raise Refusal("no_such_case")
+    return state
+
+
+async def _disputed(request: web.Request, case_id: str) -> Escrow:
+    named = _CASE_ID.match(case_id) is not None
+    state = await house_of(request).desk.state(escrow_id_of_case(CaseId(case_id))) if named else None
+    if state is None or state.core.case is None:
         raise Refusal("no_such_case")
     return state
 

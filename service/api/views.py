@@ -79,6 +79,8 @@ def dispute_line(row: DisputeRow) -> k.DisputeLine:
         status=row.status.value,
         opened_by=row.opened_by.value,
         opened_at=moment(row.opened_at),
+        touched_at=moment(row.touched_at),
+        escalated_at=_maybe(row.escalated_at),
     )
 
 
@@ -96,6 +98,8 @@ def dispute(row: DisputeRow, opened: OpenedCase) -> k.DisputeCase:
         status=row.status.value,
         opened_by=row.opened_by.value,
         opened_at=moment(row.opened_at),
+        touched_at=moment(row.touched_at),
+        escalated_at=_maybe(row.escalated_at),
         buyer_claim=opened.claims.get(Role.BUYER),
         vendor_claim=opened.claims.get(Role.VENDOR),
         decision=row.decision,

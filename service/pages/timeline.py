@@ -103,6 +103,7 @@ TOLD: Mapping[str, Told] = {
     "dispute_message_added": Told("by", "Wrote message {number}.", step=True),
     "dispute_reviewed": Told("arbiter", "Took the case up."),
     "dispute_decided": Told("arbiter", "Decided: {verdict}. The arbiter's fee is {fee_atomic}."),
+    "dispute_escalated": Told("service", "Nobody decided in time: the administrators are asked to look."),
     "dispute_resolved": Told("service", "The decision is paid: the case is resolved."),
     "dispute_closed": Told("service", "The case is closed without a decision paid ({reason})."),
     "evidence_added": Told("by", "Laid a picture before the arbiter."),

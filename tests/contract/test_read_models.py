@@ -297,6 +297,17 @@ async def test_cases_are_found_by_name_and_by_arbiter(full: Models) -> None:
     assert await full.rows.cases_of(ARBITER, after=None, limit=5) == [row]
     assert await full.rows.cases_of(ARBITER, after=Place(row.opened_at, row.case_id), limit=5) == []
     assert await full.rows.cases_of(BUYER, after=None, limit=5) == []
+    for status, found in {"all": [row], "open": [row], "resolved": []}.items():
+        assert await full.rows.cases_of(ARBITER, after=None, limit=5, status=status) == found
+    for text, found in {
+        "CASE-1": [row],
+        "lice": [row],
+        "_": [row],
+        "%": [],
+        "nobody": [],
+        row.escrow_id: [row],
+    }.items():
+        assert await full.rows.cases_of(ARBITER, after=None, limit=5, status="all", text=text) == found
 
 
 @two_backends

@@ -1,13 +1,15 @@
 """What arbiters, parties and administrators read of disputes and recovery items, through the doors."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
 
+from actors.desk import derived_id
 from domain import commands as c
 from domain.chain import ChainView
-from domain.ids import Micros
+from domain.ids import EscrowId, Micros
 from domain.roles import Role
 from domain.terms import Policy
 from eventstore.memory import MemoryTables
@@ -73,7 +75,88 @@ async def test_an_arbiters_cases_come_in_pages(world: World) -> None:
     assert problem["code"] == "cursor_invalid"
 
 
-@pytest.mark.parametrize("query", ["after=%00", "limit=0", "limit=101", "status=open", "limit=1&limit=2"])
+async def test_an_arbiter_finds_a_case_by_its_status_its_age_and_any_name_in_it(world: World) -> None:
+    (first, first_case), (_, second_case) = await _disputed(world), await _disputed(world)
+    review = {"case_id": second_case}
+    assert (await world.ask("POST", "/api/disputes/review", review, user=ARBITER))[0] == 200
+    await _decide(world, first_case)
+    order = (await world.state(first)).core.terms.order_id
+    for query, found in {
+        "status=open": [],
+        "status=under_review": [second_case],
+        "status=decided": [first_case],
+        "status=resolved": [],
+        "status=all": [second_case, first_case],
+        f"q={first_case}": [first_case],
+        f"q={first[:-4].upper().replace('ESC_', 'esc_')}": [first_case],
+        f"q={order}": [first_case],
+        f"q={BUYER.upper()}": [second_case, first_case],
+        "q=An+empty": [],
+        "older_than_s=0": [second_case, first_case],
+        "older_than_s=3600": [],
+    }.items():
+        status, page = await world.ask("GET", f"/api/disputes/arbiter?{query}", user=ARBITER)
+        assert (status, [each["case_id"] for each in page["cases"]]) == (200, found), query
+    await world.sign(first, proposer=Role.BUYER, cosigner=Role.ARBITER)
+    await world.make_final(first)
+    for query, found in {
+        "status=resolved": [first_case],
+        "": [second_case],
+        "status=all": [second_case, first_case],
+    }.items():
+        _, page = await world.ask("GET", f"/api/disputes/arbiter?{query}", user=ARBITER)
+        assert [each["case_id"] for each in page["cases"]] == found
+    _, page = await world.ask("GET", f"/api/disputes/arbiter?status=all&limit=1&after={second_case}", user=ARBITER)
+    assert ([each["case_id"] for each in page["cases"]], page["next"]) == ([first_case], None)
+
+
+@pytest.mark.parametrize(
+    "query", ["q=", "q=" + "x" * 129, "older_than_s=-1", "older_than_s=1.5", "status=", "status=OPEN"]
+)
+async def test_a_search_for_nothing_that_could_be_is_refused(query: str) -> None:
+    async with house_world() as world:
+        _, problem = await world.ask("GET", f"/api/disputes/arbiter?{query}", user=ARBITER)
+        assert problem["code"] == "validation"
+
+
+async def test_an_assistant_reads_the_cases_of_who_named_them_and_acts_in_none(world: World) -> None:
+    _, case_id = await _disputed(world)
+    ann: dict[str, Any] = {"user": "ann", "rights": (Right.ASSISTANT,)}
+    path = f"/api/disputes/arbiter?arbiter_id={ARBITER}"
+    assert (await world.ask("GET", path, **ann))[1]["code"] == "right_missing"
+    assert (await world.ask("GET", f"/api/disputes/{case_id}", **ann))[1]["code"] == "no_such_case"
+    assert (await world.ask("POST", "/api/arbiters/assistants", {"assistant": "ann"}, user=ARBITER))[0] == 200
+    _, page = await world.ask("GET", path, **ann)
+    assert [each["case_id"] for each in page["cases"]] == [case_id]
+    assert (await world.ask("GET", f"/api/disputes/{case_id}", **ann))[1]["case"]["buyer_claim"] == CLAIM
+    assert (await world.ask("GET", f"/api/disputes/{case_id}", user="ann"))[1]["code"] == "no_such_case"
+    decision = {"case_id": case_id, "decision": "refund", "reason": "It was empty."}
+    for action, body in (("resolve", decision), ("messages", {"case_id": case_id, "message": "x"})):
+        assert (await world.ask("POST", f"/api/disputes/{action}", body, **ann))[1]["code"] == "no_such_case"
+    gone = {"assistant": "ann", "named": False}
+    assert (await world.ask("POST", "/api/arbiters/assistants", gone, user=ARBITER))[0] == 200
+    assert (await world.ask("GET", f"/api/disputes/{case_id}", **ann))[1]["code"] == "no_such_case"
+
+
+async def test_a_case_undecided_for_a_week_is_escalated_once_and_shown_so() -> None:
+    async with house_world(figures=Policy(dispute_untouched_s=1, dispute_undecided_s=2)) as world:
+        escrow_id, case_id = await _disputed(world)
+        for hours in (30, 31):
+            later = c.PassTime(at=Micros(world.now() + hours * HOUR))
+            await world.house.desk.handle(
+                EscrowId(escrow_id), later, command_id=derived_id(escrow_id, "time", hours), actor="time"
+            )
+        _, shown = await world.ask("GET", f"/api/disputes/{case_id}")
+        assert shown["case"]["escalated_at"] is not None
+        _, page = await world.ask("GET", "/api/disputes/arbiter", user=ARBITER)
+        assert page["cases"][0]["escalated_at"] == shown["case"]["escalated_at"]
+        types = [each.type for each in await world.house.store.log.read_stream(EscrowId(escrow_id))]
+        assert types.count("dispute_escalated") == 1
+        _, items = await world.ask("GET", "/api/admin/recovery/list", user="root", rights=(Right.ADMIN,))
+        assert [each["reasons"] for each in items["cases"]] == [["dispute_undecided"]]
+
+
+@pytest.mark.parametrize("query", ["after=%00", "limit=0", "limit=101", "status=lost", "limit=1&limit=2"])
 async def test_a_query_that_means_nothing_is_refused(query: str) -> None:
     async with house_world() as world:
         for path in ("/api/disputes/arbiter", "/api/admin/recovery/list"):

@@ -11,6 +11,7 @@ from domain.roles import Role
 from service.auth import Right
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
 from tests.page_world import Site, Visit
+from tests.patience import PATIENCE_S
 from tests.pictures import jpeg
 from tests.worlds import PAYOUT_HASH, house_world
 
@@ -49,8 +50,8 @@ async def test_an_arbiter_finds_its_cases_in_a_list_with_filters(site: Site) -> 
     await visit.post(f"/arbiter/disputes/{one}/review", {})
     text = await visit.get("/arbiter/disputes")
     assert text.index(f"/arbiter/disputes/{two}") < text.index(f"/arbiter/disputes/{one}")
-    for status, there, missing in (("open", two, one), ("under_review", one, two)):
-        text = await visit.get(f"/arbiter/disputes?status={status}")
+    for query, there, missing in (("status=open", two, one), ("status=under_review", one, two), (f"q={one}", one, two)):
+        text = await visit.get(f"/arbiter/disputes?{query}")
         assert f"/arbiter/disputes/{there}" in text and f"/arbiter/disputes/{missing}" not in text
     await visit.get("/arbiter/disputes?status=other")
     assert visit.status == 422
@@ -294,7 +295,7 @@ async def test_a_waiting_page_holds_up_nobody_who_stops_the_service(site: Site) 
         visit = await other.visit(BUYER)
         version = await world.version(escrow_id)
         waiting = asyncio.get_running_loop().create_task(visit.get(f"/cases/{case_id}?moved={version}"))
-        moves = other.moves()
-        while not moves.waiting:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_S):
+            while not other.moves().waiting:
+                await asyncio.sleep(0.01)
     assert (await waiting, visit.status) == ("", 204)

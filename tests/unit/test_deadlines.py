@@ -144,7 +144,10 @@ def test_delivering_and_the_end_know_no_deadline() -> None:
 
 def test_an_untouched_dispute_is_told_of_and_an_undecided_one_escalated() -> None:
     life = disputed().passes(72 * HOUR_S).then(e.ReminderDue)
-    life.passes(96 * HOUR_S).then(e.ReminderDue, e.RecoveryItemOpened)
+    life.passes(96 * HOUR_S).then(e.ReminderDue, e.DisputeEscalated, e.RecoveryItemOpened)
+    escalated = life.events[-2]
+    assert isinstance(escalated, e.DisputeEscalated) and escalated.hours_open == 168
+    assert life.state.core.case is not None and life.state.core.case.escalated_at == life.now
     assert life.state.core.recovery == ("dispute_undecided",)
     life.passes(500 * HOUR_S).refused("nothing_due")
 

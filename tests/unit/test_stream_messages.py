@@ -48,7 +48,7 @@ KEPT_INSIDE = {
     "dispute_decided": {"reason", "reason_salt"},
     # What it is and where it lies, the case shows to those who may see it.
     "evidence_added": {"cid", "sha256", "media_type", "size", "width", "height", "description"},
-    "evidence_shown": {"sha256"},
+    "evidence_shown": {"user", "sha256"},
     # Which administrator acted, and why.
     "recovery_action_taken": {"by", "notes"},
     "key_shredded": {"by"},
