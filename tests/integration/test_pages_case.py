@@ -9,6 +9,7 @@ import pytest
 
 from domain.roles import Role
 from service.auth import Right
+from service.pages import cases
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
 from tests.page_world import Site, Visit
 from tests.patience import PATIENCE_S
@@ -130,6 +131,36 @@ async def test_a_page_tells_the_life_of_the_escrow_and_how_it_was_paid(site: Sit
         assert "Opened the dispute with a claim." in text and "Decided: refund." in text
         assert not re.search(r'href="https?://', text)
         assert "Send" not in re.findall(r"<button[^>]*>([^<]+)<", text)
+
+
+async def test_an_assistant_reads_what_the_arbiter_reads_and_is_offered_no_form(site: Site) -> None:
+    _, case_id = await disputed(site)
+    path = f"/arbiter/disputes/{case_id}"
+    ann = await site.visit("ann", Right.ASSISTANT)
+    await ann.get(path)
+    assert ann.status == 404
+    named = {"assistant": "ann"}
+    assert (await site.world.ask("POST", "/api/arbiters/assistants", named, user=ARBITER))[0] == 200
+    assert path in await ann.get(f"/arbiter/disputes?arbiter_id={ARBITER}")
+    text = await ann.get(path)
+    assert CLAIM in text
+    assert set(re.findall(r'<form[^>]+action="([^"]+)"', text)) == {"/logout"}
+    await ann.post(f"{path}/messages", {"message": "x", "key": "k"})
+    assert ann.status in (403, 404)
+    await ann.get(f"/arbiter/disputes?arbiter_id={BUYER}")
+    assert ann.status == 403
+
+
+async def test_a_long_list_comes_in_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "PAGE_MAX", 2)
+    ids = [(await disputed(site))[1] for _ in range(3)]
+    visit = await site.visit(ARBITER, Right.ARBITER)
+    first = await visit.get("/arbiter/disputes?status=open&q=case_")
+    (older,) = re.findall(r'href="([^"]+after=[^"]+)"', first)
+    assert "status=open" in older and "q=case_" in older
+    rest = await visit.get(unescape(older))
+    shown = [re.findall(r"/arbiter/disputes/(case_[0-9a-f]{32})", text) for text in (first, rest)]
+    assert shown == [[ids[2], ids[1]], [ids[0]]]
 
 
 # -- what is done ----------------------------------------------------------------------------------------------
