@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-log bench-replay bench-setup bench-stream bench-actors bench-watch soak clean
+.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-log bench-replay bench-setup bench-stream bench-actors bench-disputes bench-watch soak clean
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,9 @@ bench-stream: setup-dev ## sets the stream to 1,000 sockets beside a bare loop t
 
 bench-actors: setup ## times 10,000 escrow actors against as many threads
 	@$(python) -m ops.bench.actors
+
+bench-disputes: setup-dev ## times pages of 10,000 cases, and their rebuild beside a fold in memory
+	@$(python) -m ops.bench.disputes
 
 bench-watch: setup ## sets the chain scanner beside a view-only wallet opened for each escrow in turn
 	@$(python) -m ops.bench.watch

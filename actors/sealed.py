@@ -1,6 +1,5 @@
 """Sealed fields of one escrow, opened and made by name."""
 
-import base64
 import hashlib
 
 import msgspec
@@ -42,13 +41,11 @@ class EscrowSecrets:
 
     async def seal_bytes(self, kind: SealedKind, qualifier: str, plain: bytes) -> bytes:
         """Seals what is no text, and is stored as it is."""
-        stream = key_of(self._id, kind)
-        return base64.b64decode(await self._vault.seal(stream, event=kind, field=qualifier, plain=plain))
+        return await self._vault.seal_bytes(key_of(self._id, kind), event=kind, field=qualifier, plain=plain)
 
     async def open_bytes(self, kind: SealedKind, qualifier: str, sealed: bytes) -> bytes:
         """Opens it; raises `SealBroken`, `Shredded` among them."""
-        stream, text = key_of(self._id, kind), base64.b64encode(sealed).decode()
-        return await self._vault.open(stream, event=kind, field=qualifier, sealed=text)
+        return await self._vault.open_bytes(key_of(self._id, kind), event=kind, field=qualifier, sealed=sealed)
 
     async def tag(self, kind: SealedKind, plain: str) -> str:
         """Fingerprints a text, keyed by the escrow."""

@@ -16,6 +16,8 @@ from domain.refusals import Refused
 ARBITERS_STREAM = "arbiters"
 DRAWS_STREAM = "arbiter-draws"
 MICROS = 1_000_000
+DRAFTS_MAX = 100
+"""Drafts of one case."""
 CONFLICTS_MAX = 1_000
 """Conflicts of one arbiter."""
 ASSISTANTS_MAX = 20
@@ -84,8 +86,21 @@ class LinkTaken(LimitEvent, frozen=True, kw_only=True, tag="link_taken"):
     escrow_id: EscrowId
 
 
+class DraftPrepared(LimitEvent, frozen=True, kw_only=True, tag="draft_prepared"):
+    """An arbiter or an assistant wrote something down about a case; it goes to nobody else."""
+
+    escrow_id: EscrowId
+    by: UserId
+    draft: Sealed
+
+
 AnyArbiterEvent = ArbiterAway | ConflictDeclared | ConflictWithdrawn | AssistantNamed | AssistantDismissed | ArbiterSeen
 AnyDrawEvent = ChainCommitted | LinkTaken
+
+
+def draft_stream(escrow_id: EscrowId) -> str:
+    """Names the stream of a case's drafts: not the escrow's own, which the parties read."""
+    return f"draft-{escrow_id}"
 
 
 # -- what arbiters say of themselves ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from domain.arbiters import AnyArbiterEvent, AnyDrawEvent
+from domain.arbiters import AnyArbiterEvent, AnyDrawEvent, DraftPrepared
 from domain.ids import EscrowId, Micros, OrderId, UserId, WalletId
 from domain.limit_event import LimitEvent as LimitEvent
 from domain.money import Atomic
@@ -90,7 +90,7 @@ class WalletAssigned(LimitEvent, frozen=True, kw_only=True, tag="wallet_assigned
 
 AnyLimitEvent = (
     WalletAssigned | OrderClaimed | VolumeReserved | VolumeFreed | PlaceTaken | PlaceFreed | MaintenanceSet
-    | AnyArbiterEvent | AnyDrawEvent
+    | AnyArbiterEvent | AnyDrawEvent | DraftPrepared
 )  # fmt: skip
 """The closed set of events of all streams beside the escrows'."""
 

@@ -230,6 +230,12 @@ class Vault(Protocol):
     async def open(self, stream_id: str, *, event: str, field: str, sealed: str) -> bytes:
         """Returns the plain bytes; raises `SealBroken` when key, place or bytes are not those sealed."""
 
+    async def seal_bytes(self, stream_id: str, *, event: str, field: str, plain: bytes) -> bytes:
+        """Returns nonce and ciphertext as they are, for what is stored outside the log."""
+
+    async def open_bytes(self, stream_id: str, *, event: str, field: str, sealed: bytes) -> bytes:
+        """Returns the plain bytes of a `seal_bytes`; raises as `open` does."""
+
     async def tag(self, stream_id: str, *, field: str, plain: bytes) -> str:
         """Returns a keyed fingerprint (32 hex digits): equal fields of one stream have equal tags."""
 

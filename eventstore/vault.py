@@ -1,7 +1,7 @@
 """Sealed fields: AES-256-GCM under a key per stream, each key wrapped by `ENCRYPTION_KEY`."""
 
+import asyncio
 import base64
-import binascii
 import hmac
 import secrets
 import time
@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from eventstore.api import SealBroken
 from eventstore.keys import KEY_BYTES, NONCE_BYTES, KeyRing, KeyStore, derived, joined
+
+ASIDE_BYTES = 65_536
+"""What is longer is sealed and opened beside the event loop: ten megabytes take it tens of milliseconds."""
 
 
 class KeyVault:
@@ -38,24 +41,37 @@ class KeyVault:
 
     async def seal(self, stream_id: str, *, event: str, field: str, plain: bytes) -> str:
         """Returns base64 of nonce and ciphertext (AES-256-GCM, associated data stream, event, field)."""
-        key = await self._key(stream_id, create=True)
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        sealed = AESGCM(key).encrypt(nonce, plain, joined(stream_id, event, field))
-        return base64.b64encode(nonce + sealed).decode()
+        return base64.b64encode(await self.seal_bytes(stream_id, event=event, field=field, plain=plain)).decode()
+
+    async def seal_bytes(self, stream_id: str, *, event: str, field: str, plain: bytes) -> bytes:
+        """Returns nonce and ciphertext; what is large is sealed on a thread."""
+        cipher, nonce = AESGCM(await self._key(stream_id, create=True)), secrets.token_bytes(NONCE_BYTES)
+        place = joined(stream_id, event, field)
+        if len(plain) <= ASIDE_BYTES:
+            return nonce + cipher.encrypt(nonce, plain, place)
+        return await asyncio.to_thread(lambda: nonce + cipher.encrypt(nonce, plain, place))
 
     async def open(self, stream_id: str, *, event: str, field: str, sealed: str) -> bytes:
         """Returns the plain bytes; raises `SealBroken` when key, place or bytes are not those sealed, or `Shredded`."""
+        try:
+            data = base64.b64decode(sealed, validate=True)
+        except ValueError:
+            data = b""  # no seal at all, and told as a broken one, once it is known that there is a key
+        return await self.open_bytes(stream_id, event=event, field=field, sealed=data)
+
+    async def open_bytes(self, stream_id: str, *, event: str, field: str, sealed: bytes) -> bytes:
+        """Returns the plain bytes, as `open` does; what is large is opened on a thread."""
         place, remembered = joined(stream_id, event, field), stream_id in self._cache
         try:
-            return _opened(await self._key(stream_id, create=False), sealed, place)
-        except (InvalidTag, ValueError, binascii.Error):
+            return await _opened(await self._key(stream_id, create=False), sealed, place)
+        except (InvalidTag, ValueError):
             pass
         # A key in memory may be wrong for what the database holds by now (a restored backup): read, and tried once.
         self._cache.pop(stream_id, None)
         try:
             if remembered:
-                return _opened(await self._key(stream_id, create=False), sealed, place)
-        except (InvalidTag, ValueError, binascii.Error):
+                return await _opened(await self._key(stream_id, create=False), sealed, place)
+        except (InvalidTag, ValueError):
             pass
         raise SealBroken(f"{stream_id}: {event}.{field}")
 
@@ -104,6 +120,8 @@ class KeyVault:
         return self._ring.unwrap(stream_id, stored)
 
 
-def _opened(key: bytes, sealed: str, place: bytes) -> bytes:
-    data = base64.b64decode(sealed, validate=True)
-    return AESGCM(key).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], place)
+async def _opened(key: bytes, data: bytes, place: bytes) -> bytes:
+    nonce, sealed = data[:NONCE_BYTES], data[NONCE_BYTES:]
+    if len(sealed) <= ASIDE_BYTES:
+        return AESGCM(key).decrypt(nonce, sealed, place)
+    return await asyncio.to_thread(AESGCM(key).decrypt, nonce, sealed, place)

@@ -158,6 +158,30 @@ class CasePhoto(Answer, frozen=True, kw_only=True):
     """When each of the three was first shown it, by role."""
 
 
+class DraftPrepared(Answer, frozen=True, kw_only=True):
+    """The draft is kept, for the arbiter and the assistants alone; `status` is `draft_prepared`."""
+
+    case_id: str
+    status: str
+    number: int
+
+
+class CaseDraft(Answer, frozen=True, kw_only=True):
+    """One draft; null once the case's key is shredded."""
+
+    number: int
+    by: str
+    at: str
+    draft: str | None
+
+
+class CaseDrafts(Answer, frozen=True, kw_only=True):
+    """All drafts of a case, in order."""
+
+    case_id: str
+    drafts: tuple[CaseDraft, ...]
+
+
 class CaseShown(Answer, frozen=True, kw_only=True):
     """Everything the three of a case may see of it: messages in order, so many at once."""
 

@@ -141,6 +141,13 @@ class AddMessage(Request, frozen=True, kw_only=True):
     reply_to: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
+class PrepareDraft(Request, frozen=True, kw_only=True):
+    """What an arbiter or an assistant writes down about a case."""
+
+    case_id: CaseIdText
+    draft: Text
+
+
 class ReviewDispute(Request, frozen=True, kw_only=True):
     """The case that its arbiter takes up."""
 

@@ -24,6 +24,8 @@ class SealedKind(StrEnum):
     """Of the digest that a signed decision names its reason by."""
     PICTURE = "picture"
     PICTURE_DESCRIPTION = "picture_description"
+    DRAFT = "draft"
+    """What an arbiter or an assistant wrote down, for the arbiter's eyes."""
     DRAW_SEED = "draw_seed"
     """Of a chain of secrets, sealed under a key of its own stream."""
     ADMIN_NOTES = "admin_notes"

@@ -13,6 +13,7 @@ from service.api import (
     cases,
     commands,
     disputes,
+    drafts,
     escrows,
     heads,
     maintenance,
@@ -28,6 +29,7 @@ from service.arbiters import Arbiters
 from service.auth import TokenReader
 from service.creation import Creator
 from service.evidence import EvidenceRoom
+from service.evidence_metrics import EvidenceMetrics
 from service.house import House
 from service.keys import trusted_issuer
 from service.logs import bind_correlation
@@ -49,7 +51,8 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     app[ARBITERS] = Arbiters(house)
     app[CREATOR] = Creator(house, app[ARBITERS])
     app[TELEMETRY] = telemetry or Telemetry()
-    app[photos.ROOM] = EvidenceRoom(house)
+    room = app[photos.ROOM] = EvidenceRoom(house)
+    app[TELEMETRY].registry.register(EvidenceMetrics(room))
     _add_stream(app, house)
     _add_waits(app, house)
     _add_draws(app, house)
@@ -62,6 +65,7 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
         disputes,
         cases,
         photos,
+        drafts,
         arbiters,
         recovery,
         secrets,

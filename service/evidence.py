@@ -23,7 +23,7 @@ from eventstore.api import LogBusy
 from eventstore.evidence import EvidenceStore, EvidenceWrong
 from schemas.sealing import SealedKind
 from service.house import House
-from service.problems import Refusal, refuse
+from service.problems import Refusal, problem_of, refuse
 
 DECODED_AT_ONCE: Final = 2
 """Processes that take a picture apart at a time, each with `memory_max` at the most."""
@@ -56,12 +56,20 @@ class EvidenceRoom:
         self.limits = PictureLimits(bytes_max=settings.evidence_bytes_max, pixels_max=settings.evidence_pixels_max)
         self._decoding, self._opening = asyncio.Semaphore(DECODED_AT_ONCE), asyncio.Semaphore(OPENED_AT_ONCE)
         self._transfers: Counter[UserId] = Counter()
+        self.results: Counter[str] = Counter()
+        """Pictures that were sent, by what became of them: `added`, or the code of why not."""
+
+    @property
+    def transfers(self) -> int:
+        """How many pictures come and go now."""
+        return self._transfers.total()
 
     @contextmanager
     def transfer(self, user: UserId) -> Iterator[None]:
         """Takes a place among the pictures that come and go; raises `LogBusy` when there is none."""
         most = self._house.settings.evidence_transfers_max
         if self._transfers.total() >= most or self._transfers[user] >= max(USER_LEAST, most // USER_SHARE):
+            self.results["busy"] += 1
             raise LogBusy("pictures come and go as many as may")
         self._transfers[user] += 1
         try:
@@ -76,6 +84,15 @@ class EvidenceRoom:
         Its bytes are stored and read back before anything is in the log. Raises `Refusal`, `BadPicture`,
         `EvidenceUnavailable`, `EvidenceWrong`, and what `Desk.handle` raises.
         """
+        try:
+            answer, photo = await self._added(state, offered)
+        except Exception as refused:
+            self.results[problem_of(refused).code] += 1
+            raise
+        self.results["added"] += 1
+        return answer, photo
+
+    async def _added(self, state: Escrow, offered: Offered) -> tuple[Accepted, Evidence]:
         escrow_id, photo_id = state.core.terms.escrow_id, photo_id_of(offered.command_id)
         answer = await self._answered(escrow_id, offered) or await self._laid(state, photo_id, offered)
         if not isinstance(answer, Accepted):
@@ -94,8 +111,7 @@ class EvidenceRoom:
 
     async def _laid(self, state: Escrow, photo_id: PhotoId, offered: Offered) -> Answer:
         _check(state, offered.by)
-        async with self._decoding:
-            picture = await cleaned_apart(offered.content, limits=self.limits)
+        picture = await self._cleaned(offered.content)
         sha256 = await _sha256(picture.content)
         _check(state, offered.by, sha256=sha256)
         command = await self._stored(state.core.terms.escrow_id, photo_id, offered, picture, sha256=sha256)
@@ -106,6 +122,13 @@ class EvidenceRoom:
             actor=offered.by,
             body_hash=offered.body_hash,
         )
+
+    async def _cleaned(self, content: bytes) -> CleanPicture:
+        async with self._decoding:
+            try:
+                return await cleaned_apart(content, limits=self.limits)
+            except OSError as failure:
+                raise LogBusy(f"no process can be started: {type(failure).__name__}") from None
 
     async def _stored(
         self, escrow_id: EscrowId, photo_id: PhotoId, offered: Offered, picture: CleanPicture, *, sha256: str

@@ -35,20 +35,27 @@ async def lay(
     case_id: str,
     content: bytes | None = None,
     *,
-    user: str = BUYER,
+    user: str | None = BUYER,
+    rights: Any = (),
     key: str | None = None,
     form: Any = None,
     **more: Any,
 ) -> tuple[int, Any]:
     """Sends a picture as a user; returns status and the decoded answer."""
-    headers = {"Authorization": f"Bearer {world.token(user)}"} | ({"Idempotency-Key": key} if key else {})
+    headers = _authorised(world, user, rights) | ({"Idempotency-Key": key} if key else {})
     data = form or photo_form(case_id, jpeg() if content is None else content, **more)
     async with world.client.post(PHOTOS, data=data, headers=headers) as answer:
         return answer.status, msgspec.json.decode(await answer.read())
 
 
-async def fetch(world: World, case_id: str, photo_id: str, *, user: str = BUYER, rights: Any = ()) -> tuple[Any, bytes]:
+async def fetch(
+    world: World, case_id: str, photo_id: str, *, user: str | None = BUYER, rights: Any = ()
+) -> tuple[Any, bytes]:
     """Fetches a picture as a user; returns the answer, its headers to be looked at, and the bytes."""
-    headers = {"Authorization": f"Bearer {world.token(user, *rights)}"}
+    headers = _authorised(world, user, rights)
     async with world.client.get(f"/api/disputes/{case_id}/photos/{photo_id}", headers=headers) as answer:
         return answer, await answer.read()
+
+
+def _authorised(world: World, user: str | None, rights: Any) -> dict[str, str]:
+    return {} if user is None else {"Authorization": f"Bearer {world.token(user, *rights)}"}

@@ -85,8 +85,8 @@ def png_of(width: int, height: int, *, rows: bytes = b"", depth: int = 1, more: 
 
 
 def bomb() -> bytes:
-    """A PNG of 900 million white points, all of them there, in 110 kB."""
-    return png_of(30_000, 30_000, rows=b"\xff" * (30_000 * (30_000 // 8 + 1)))
+    """A PNG of 144 million white points, all of them there, in 18 kB."""
+    return png_of(12_000, 12_000, rows=b"\xff" * (12_000 * (12_000 // 8 + 1)))
 
 
 def zipped() -> bytes:
@@ -137,8 +137,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a gif that claims four gigapixels": (claimed_gif(), "picture_pixels"),
     "a jpeg that claims four gigapixels": (claimed_jpeg(), "picture_pixels"),
     "one row, far too long": (png_of(100_000, 1, rows=bytes(12_501)), "picture_pixels"),
-    "a text of a gigabyte, packed": (
-        png_of(9, 9, rows=bytes(27), more=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 26), 9))),
+    "a text of sixteen megabytes, packed": (
+        png_of(9, 9, rows=bytes(27), more=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 24), 9))),
         "picture_broken",
     ),
 }

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ _REPEATED = "payout_address_set"
 """May come any number of times: longer lives than the recorded one are made with it."""
 COPY_MAX = 20_000
 """Events handed to the database in one COPY."""
+
+Part = tuple[str, int, Sequence[NewEvent]]
+"""A stream, the version of the first event, and the events."""
 
 _EVENT_COLUMNS = (
     "partition", "position", "stream_id", "version", "type", "schema_version", "command_id", "occurred_at", "meta",
@@ -63,10 +66,20 @@ async def fill(connection: Any, *, partitions: int, events: int, name: str) -> N
     `connection` is a superuser's. Streams are `<name>-<number>`; the last life is written whole, so that a few more
     events than asked for may come.
     """
+
+    async def lives() -> AsyncIterator[Part]:
+        for number in range(-(-events // len(whole_life()))):
+            yield f"{name}-{number}", 1, whole_life()
+
+    await fill_with(connection, lives(), partitions=partitions)
+
+
+async def fill_with(connection: Any, parts: AsyncIterator[Part], *, partitions: int) -> int:
+    """Writes parts of lives in bulk, in the order in which they come; returns the number of events."""
     heads = {number: Head(partition=number, position=0, chain=GENESIS) for number in range(partitions)}
     rows: list[tuple[object, ...]] = []
-    for number in range(-(-events // len(whole_life()))):
-        rows.extend(chained(f"{name}-{number}", whole_life(), heads=heads))
+    async for stream_id, first, life in parts:
+        rows.extend(chained(stream_id, life, heads=heads, first=first))
         if len(rows) >= COPY_MAX:
             await _copy(connection, rows)
             rows.clear()
@@ -74,12 +87,15 @@ async def fill(connection: Any, *, partitions: int, events: int, name: str) -> N
     for head in heads.values():
         moved = "update log_heads set position = $2, chain = $3 where partition = $1"
         await connection.execute(moved, head.partition, head.position, head.chain)
+    return sum(head.position for head in heads.values())
 
 
-def chained(stream_id: str, life: Sequence[NewEvent], *, heads: dict[int, Head]) -> Iterator[tuple[object, ...]]:
-    """Places the events of one stream behind the heads, which it moves, and yields them as rows."""
+def chained(
+    stream_id: str, life: Sequence[NewEvent], *, heads: dict[int, Head], first: int = 1
+) -> Iterator[tuple[object, ...]]:
+    """Places events of one stream, of which the first has this version, behind the heads, which it moves."""
     partition = partition_of(stream_id, partitions=len(heads))
-    for version, event in enumerate(life, 1):
+    for version, event in enumerate(life, first):
         head, salt = heads[partition], secrets.token_bytes(SALT_BYTES)
         command_id, position = hashlib.sha256(salt).hexdigest(), head.position + 1
         place = {"partition": partition, "position": position, "stream_id": stream_id, "version": version}

@@ -1,11 +1,13 @@
 """Routes that show cases: an arbiter's list, and one case to its three and to its arbiter's assistants."""
 
 import re
+import secrets
 
 from aiohttp import web
 
 from actors.sealed import EscrowSecrets
-from domain.ids import CaseId, UserId
+from domain.arbiters import ArbiterSeen
+from domain.ids import CaseId, CommandId, UserId
 from domain.roles import Role
 from domain.states import CaseStatus
 from projections.api import ALL_CASES, Place
@@ -50,6 +52,7 @@ async def cases_listed(request: web.Request, caller: Caller, *, most: int) -> Di
     """Reads a page of the list that a query asks for; raises `Refusal` for one that means nothing."""
     models = house_of(request).models
     arbiter = await _arbiter(request, caller)
+    await _note_seen(request, caller)
     await own_writes(request, MODEL)
     positions = models.positions(MODEL)  # read first: the rows may only be further
     found = await models.rows.cases_of(
@@ -74,8 +77,16 @@ async def _arbiter(request: web.Request, caller: Caller) -> UserId:
     return named
 
 
+async def _note_seen(request: web.Request, caller: Caller) -> None:
+    """Takes an arbiter's look at the list for a sign of life, where one is asked for."""
+    arbiters = request.app[ARBITERS]
+    if house_of(request).settings.arbiter_ready_s and arbiters.is_one(caller.user):
+        seen = ArbiterSeen(at=now(request), arbiter=caller.user)
+        await arbiters.say(seen, by=caller.user, command_id=CommandId(secrets.token_hex(32)))
+
+
 async def assists(request: web.Request, caller: Caller, arbiter: UserId) -> bool:
-    """Says whether a caller is an assistant of an arbiter, who may read what that one may."""
+    """Says whether somebody is an arbiter's assistant: named by the arbiter, with the right in the token."""
     if Right.ASSISTANT not in caller.rights:
         return False
     return (await request.app[ARBITERS].roster()).assists(caller.user, arbiter)
@@ -144,8 +155,13 @@ async def _after(request: web.Request, arbiter: UserId) -> Place | None:
     return Place(row.opened_at, row.case_id)
 
 
+def is_case_id(text: str) -> bool:
+    """Says whether a text could name a case."""
+    return _CASE_ID.match(text) is not None
+
+
 async def _case(request: web.Request, case_id: str) -> DisputeRow | None:
-    if not _CASE_ID.match(case_id):
+    if not is_case_id(case_id):
         return None
     return await house_of(request).models.rows.case(CaseId(case_id))
 

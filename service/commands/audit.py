@@ -24,6 +24,7 @@ from service.audit import HeadSources, Verified
 from service.audit_processes import verify_together
 from service.bundle import SINCE_MAX, BundleMaker, BundleTooLong
 from service.bundle_check import BundleChecked, check_bundle
+from service.evidence_told import evidence_told
 from service.head_checks import Outside
 from service.head_signer import HeadSigner
 from service.heads_file import HeadsUnreadable, own_heads_files, read_heads
@@ -216,6 +217,7 @@ def _verdict(checked: BundleChecked, outside: Outside | None, *, trusted: frozen
                 f" {head.key_id}"
             )
     lines += _decisions(checked)
+    lines += evidence_told(checked.events)
     if checked.uncovered:
         lines.append(f"the newest {checked.uncovered} events are not covered by a signed head yet: nothing proves them")
     if outside is not None:

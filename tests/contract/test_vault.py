@@ -108,3 +108,14 @@ async def test_more_escrows_than_the_cache_holds_still_open(store_world):
 async def test_a_short_encryption_key_is_refused(store_world):
     with pytest.raises(ValueError, match="32 bytes"):
         await store_world.open(encryption_key=b"short")
+
+
+@pytest.mark.parametrize("size", [0, 100, 300_000])
+async def test_bytes_of_any_size_open_where_they_were_sealed_and_nowhere_else(store_world, size):
+    vault = (await store_world.open()).vault
+    plain = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    sealed = await vault.seal_bytes("e1", event="picture", field="one", plain=plain)
+    assert await vault.open_bytes("e1", event="picture", field="one", sealed=sealed) == plain
+    for field, data in (("other", sealed), ("one", sealed[:-1] + bytes([sealed[-1] ^ 1])), ("one", b"")):
+        with pytest.raises(SealBroken):
+            await vault.open_bytes("e1", event="picture", field=field, sealed=data)

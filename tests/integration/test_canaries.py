@@ -30,14 +30,18 @@ from service.replay import json_lines, story
 from service.settings import Arbiter, Settings
 from service.telemetry import Telemetry
 from tests import canaries
+from tests.evidence_world import fetch, lay
 from tests.given import ARBITER, BUYER, VENDOR
 from tests.patience import PATIENCE_S, PATIENT
+from tests.pictures import SECRET, telling_jpeg
 from tests.sim_world import SimWorld, moment, pay_in, tell, until
 from tests.worlds import World
 
 ORDER = f"order-{secrets.token_hex(8)}"
 """Stored in plain on purpose: a search that does not find it finds nothing."""
-CLAIM, REASON, NOTES = (f"canary {word} {secrets.token_hex(12)}" for word in ("claim", "reason", "notes"))
+CLAIM, REASON, NOTES, DESCRIPTION = (
+    f"canary {word} {secrets.token_hex(12)}" for word in ("claim", "reason", "notes", "description")
+)
 RPC_PASSWORD, ENCRYPTION_KEY = secrets.token_urlsafe(24), secrets.token_bytes(32)
 
 
@@ -69,6 +73,7 @@ async def _life(chain: SimWorld, node: Node, world: World) -> EscrowId:
     await pay_in(chain, node, escrow_id)
     await until(node, escrow_id, "funded")
     _, opened = await world.ask("POST", "/api/disputes/open", {"escrow_id": escrow_id, "claim": CLAIM})
+    assert (await lay(world, opened["case_id"], telling_jpeg(), description=DESCRIPTION))[0] == 200
     notes = await EscrowSecrets(node.store.vault, escrow_id).seal(SealedKind.ADMIN_NOTES, "", NOTES)
     noted = c.NoteRecovery(at=moment(node), by=UserId("root"), action="contact_arbiter", notes=notes)
     await tell(node, escrow_id, noted, key="notes")
@@ -108,8 +113,19 @@ async def _secrets(node: Node, world: World, escrow_id: EscrowId) -> dict[str, s
         "RPC password": RPC_PASSWORD,
         "issuer key": world.issuer.private_bytes_raw(),
         "token": world.token(BUYER).rpartition(".")[0],
+        "picture": await _picture(world, escrow_id),
+        "where it was taken": SECRET,
     }
     return {**texts, **keys, **fixed}
+
+
+async def _picture(world: World, escrow_id: EscrowId) -> bytes:
+    """Some bytes of a picture that are its own: of its points, and of no table that others have as well."""
+    case = (await world.state(escrow_id)).core.case
+    assert case is not None
+    answer, content = await fetch(world, case.case_id, case.evidence[0].photo_id)
+    assert answer.status == 200
+    return content[-96:-16]
 
 
 async def test_secrets_lie_nowhere_in_plain(postgres_dsn: str) -> None:
@@ -141,7 +157,7 @@ async def test_secrets_lie_nowhere_in_plain(postgres_dsn: str) -> None:
     finally:
         structlog.reset_defaults()
         await connection.close()
-    assert len(hidden) > 25 and {CLAIM, REASON, NOTES} <= set(hidden.values())
+    assert len(hidden) > 25 and {CLAIM, REASON, NOTES, DESCRIPTION} <= set(hidden.values())
     assert canaries.found({"order": ORDER}, kept) == [("order", place) for place in kept]
     assert canaries.found({"escrow": escrow_id}, said | kept) != []
     assert canaries.found(hidden, kept | said) == []

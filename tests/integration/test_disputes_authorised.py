@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from domain.ids import UserId
-from service.api import cases, disputes
+from service.api import cases, disputes, drafts
 from service.auth import Right
 from service.settings import Arbiter
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
@@ -57,6 +57,8 @@ OWN: Mapping[str, Mapping[str, tuple[int, str | None]]] = {
     | {"arbiter": OK}
     | dict.fromkeys(("buyer", "vendor", "administrator", "every_right"), (403, "not_the_arbiter")),
     "show": NOT_THERE | dict.fromkeys((*OURS, "assistant"), OK),
+    "drafts": NOT_THERE | dict.fromkeys(("arbiter", "assistant"), OK),
+    "show_drafts": NOT_THERE | dict.fromkeys(("arbiter", "assistant"), OK),
     "list": dict.fromkeys(CALLERS, (403, "right_missing")) | WITHOUT_TOKEN | {"arbiter": OK, "assistant": OK},
 }
 
@@ -83,12 +85,15 @@ async def asked(world: World, door: str, escrow_id: str, case_id: str, *, who: s
     caller: dict[str, Any] = dict(CALLERS[who])
     if door == "show":
         status, answer = await world.ask("GET", f"/api/disputes/{case_id}", **caller)
+    elif door == "show_drafts":
+        status, answer = await world.ask("GET", f"/api/disputes/{case_id}/drafts", **caller)
     elif door == "list":
         status, answer = await world.ask("GET", f"/api/disputes/arbiter?arbiter_id={ARBITER}", **caller)
     else:
         bodies: dict[str, dict[str, Any]] = {
             "open": {"escrow_id": escrow_id, "claim": "Again."},
             "messages": {"case_id": case_id, "message": "Hear me."},
+            "drafts": {"case_id": case_id, "draft": "The receipt decides it."},
             "review": {"case_id": case_id},
             "statement": {"case_id": case_id, "decision": "refund", "reason": "It was empty."},
             "resolve": {"case_id": case_id, "decision": "refund", "reason": "It was empty."},
@@ -148,5 +153,5 @@ async def test_an_escrow_without_a_dispute_has_no_case_for_its_own_three_either(
 
 
 def test_every_door_of_disputes_is_in_the_table() -> None:
-    paths = {route.path.removeprefix("/api/disputes/") for part in (disputes, cases) for route in part.routes()}
-    assert paths == (set(OWN) - {"show", "list"}) | {"{case_id}", "arbiter"}
+    paths = {route.path.removeprefix("/api/disputes/") for part in (disputes, cases, drafts) for route in part.routes()}
+    assert paths == (set(OWN) - {"show", "show_drafts", "list"}) | {"{case_id}", "{case_id}/drafts", "arbiter"}

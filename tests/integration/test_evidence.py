@@ -280,3 +280,15 @@ async def test_a_side_lays_so_many_pictures_and_no_more() -> None:
         assert (problem["code"], problem["facts"]["photos_max"]) == ("photos_full", EVIDENCE_PER_SIDE_MAX)
         assert len(await _kept(world, escrow_id)) == EVIDENCE_PER_SIDE_MAX
         assert (await lay(world, case_id, user=VENDOR))[0] == 200
+
+
+async def test_the_metrics_tell_what_became_of_pictures_and_of_nobody() -> None:
+    async with house_world() as world:
+        _, case_id = await disputed(world)
+        for content in (jpeg(), jpeg(), b"", HOSTILE["svg"][0]):
+            await lay(world, case_id, content)
+        told = (await world.telemetry.render(world.house)).decode()
+        for result in ("added", "photo_known", "picture_empty", "picture_kind"):
+            assert f'evidence_pictures_total{{result="{result}"}} 1.0' in told
+        assert "evidence_transfers 0.0" in told
+        assert case_id not in told and BUYER not in told

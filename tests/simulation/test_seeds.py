@@ -26,9 +26,9 @@ from actors.ports import WalletFault
 from actors.simulation import Fault
 from actors.simulation.chain import SimTx, outputs_of
 from domain import commands as c
-from domain.events import AnyEvent, CallIntended, DisputeDecided, PayoutOpened, Purpose
+from domain.events import AnyEvent, CallIntended, DisputeDecided, DisputeMessageAdded, PayoutOpened, Purpose
 from domain.evolve import fold
-from domain.ids import EscrowId, TxHash
+from domain.ids import EscrowId, Sealed, TxHash
 from domain.payout import fee_due
 from domain.roles import THREE, Role
 from domain.setup import payin_address
@@ -42,7 +42,7 @@ from projections.opening import open_models
 from schemas.codec import decode
 from service.node import Node, NodeLimits
 from tests.chaos.child import do_what_is_awaited
-from tests.given import AMOUNT, BUYER, NETWORK_FEE, VENDOR, terms
+from tests.given import AMOUNT, ARBITER, BUYER, NETWORK_FEE, VENDOR, terms
 from tests.sim_world import SimWorld, daemon_away, moment, payout_address, tell
 from tests.warp import WarpClock, WarpLoop
 
@@ -59,6 +59,8 @@ ACTIONS_MAX = 8
 CALLS_MAX = 10_000
 DUST = Policy().dust_atomic
 AGREED_BP = 4_000
+SAID_MAX = 6
+"""Messages in a case."""
 ENDINGS = ("release", "release", "away", "grant", "agreement", "dispute", "sweep", "others")
 METHODS = (
     "create_wallet",
@@ -122,6 +124,7 @@ class Life:
         self.draw, self.pace = random.Random(self.seed), random.Random(-self.seed)
         self.ending = self.draw.choice(ENDINGS)
         self.theirs: TxHash | None = None
+        self.said = 0
         self.payments = self._drawn_payments()
         self.paid: list[int] = []
 
@@ -182,8 +185,20 @@ class Life:
             arbiters.clear()
             arbiters.plan("*", Fault.LOST_BEFORE, times=CALLS_MAX)
         dispute = self.ending in ("dispute", "sweep")
+        if dispute and state is not None and state.core.case is not None and self.said < SAID_MAX:
+            await self._talk()
         policy = Policy(fee_settlement=FeeSettlement.SWEEP) if self.ending == "sweep" else None
         await do_what_is_awaited(self.node, state, dispute=dispute, escrow_id=ESCROW, policy=policy)
+
+    async def _talk(self) -> None:
+        """Lets one of the three speak, the other side answer the claim now and then; what is not heard is repeated."""
+        by = (BUYER, VENDOR, ARBITER)[self.said % 3]
+        text = Sealed(f"said {self.said}")
+        if self.said % 4 == 1:
+            claim = c.AddClaim(at=moment(self.node), by=VENDOR, claim=Sealed("the other side"))
+            await tell(self.node, ESCROW, claim, key="claim")
+        await tell(self.node, ESCROW, c.AddMessage(at=moment(self.node), by=by, message=text), key=text)
+        self.said += 1
 
     def _two_pay_out(self, state: Escrow | None) -> None:
         """Lets buyer and vendor send everything that is there to the buyer, with wallets of their own."""
@@ -306,6 +321,8 @@ class Life:
         events = await self.node.store.log.read_stream(ESCROW)
         lived = [decode(type=each.type, schema_version=each.schema_version, body=each.body) for each in events]
         _check_ruled(lived)
+        said = [each.message for each in lived if isinstance(each, DisputeMessageAdded)]
+        assert len(said) == len(set(said)) <= self.said, "something that was said once stands there twice"
         folded = fold(lived)
         assert folded == await self.node.desk.state(ESCROW)
         assert await self.node.models.passed_all("escrows", timeout_s=60)

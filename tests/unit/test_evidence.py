@@ -10,7 +10,9 @@ from domain.evidence import EVIDENCE_PER_SIDE_MAX
 from domain.ids import PhotoId, Sealed, UserId
 from domain.roles import Role
 from domain.states import Case
+from service.evidence_told import evidence_told
 from tests.given import ARBITER, BUYER, VENDOR, Life, add_evidence, disputed, funded
+from tests.model_worlds import recorded, shown
 
 FIRST = PhotoId(f"photo-{BUYER}-1")
 
@@ -85,6 +87,24 @@ def test_nobody_else_is_shown_a_picture_and_none_that_is_not_there() -> None:
     life = _lay(disputed())
     _show(life, UserId("mallory")).refused("no_such_photo")
     _show(life, BUYER, PhotoId("photo-2")).refused("no_such_photo")
+
+
+def test_a_bundle_tells_the_hash_of_every_picture_and_who_was_shown_it() -> None:
+    told = list(evidence_told(recorded(shown())))
+    assert told == [
+        f"picture photo-{BUYER}-1 of the buyer: image/jpeg, 1000 bytes, sha256 hash-1, sealed as cid-1",
+        f"picture photo-{VENDOR}-1 of the vendor: image/jpeg, 1000 bytes, sha256 hash-1, sealed as cid-1",
+        f"picture photo-{VENDOR}-1 shown to {ARBITER} (arbiter), sha256 hash-1",
+    ]
+
+
+def test_an_assistant_is_shown_what_the_arbiter_is_and_is_noted_by_name() -> None:
+    life, ann = _lay(disputed()), UserId("ann")
+    life.when(c.ShowEvidence(at=life.now, by=ann, photo_id=FIRST, assists=True)).then(e.EvidenceShown)
+    assert (_case(life).evidence[0].shown_to, list(_case(life).evidence[0].shown)) == (frozenset({ann}), [Role.ARBITER])
+    first = _case(life).evidence[0].shown[Role.ARBITER]
+    _show(life, ARBITER).then(e.EvidenceShown)
+    assert _case(life).evidence[0].shown == {Role.ARBITER: first}
 
 
 def test_looking_at_a_picture_keeps_no_escalation_waiting() -> None:

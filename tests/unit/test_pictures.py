@@ -1,5 +1,6 @@
 """What is made of a stranger's picture, and what is refused; by the decoder itself, and in its own process."""
 
+import asyncio
 import io
 import os
 import random
@@ -15,6 +16,7 @@ from actors.picture.kinds import BadPicture, PictureKind, PictureLimits, kind_of
 from actors.picture.process import cleaned_apart
 from actors.picture.wire import CleanPicture
 from tests import pictures
+from tests.patience import PATIENCE_S
 from tests.pictures import HOSTILE, SECRET, drawn, encoded, gif, jpeg, png, telling_jpeg, telling_png, webp
 
 LIMITS = PictureLimits()
@@ -127,7 +129,11 @@ def test_a_hostile_file_is_refused_with_its_code_and_little_memory(kind: str) ->
 
 
 async def test_the_worst_of_them_are_refused_in_a_process_that_may_take_next_to_nothing() -> None:
-    for kind in ("points that fill a screen's wall", "a text of a gigabyte, packed", "a chunk that claims a gigabyte"):
+    for kind in (
+        "points that fill a screen's wall",
+        "a text of sixteen megabytes, packed",
+        "a chunk that claims a gigabyte",
+    ):
         content, code = HOSTILE[kind]
         with pytest.raises(BadPicture) as refused:
             await cleaned_apart(content, limits=SCARCE)
@@ -161,18 +167,31 @@ async def test_a_picture_that_takes_more_memory_than_it_may_is_refused() -> None
     assert refused.value.code == "picture_too_hard"
 
 
-async def test_a_process_that_takes_too_long_is_ended_and_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("child", ["silent", "busy"])
+async def test_a_process_that_takes_too_long_is_ended(
+    child: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LANG", str(tmp_path / "pid"))  # one of the few words that the process is given
+    limits = PictureLimits(wall_s=1.0 if child == "silent" else PATIENCE_S, cpu_s=1)
+    with pytest.raises(BadPicture) as refused:
+        await cleaned_apart(jpeg(), limits=limits, child=f"tests.bad_decoders.{child}")
+    assert refused.value.code == "picture_too_hard"
+
+
+async def test_a_request_that_is_given_up_leaves_no_process_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     told = tmp_path / "pid"
-    for module, wall_s in (("tests.bad_decoders.silent", 3.0), ("tests.bad_decoders.busy", 60.0)):
-        os.environ["LANG"] = str(told)  # one of the few words that the process is given
-        try:
-            with pytest.raises(BadPicture) as refused:
-                await cleaned_apart(jpeg(), limits=PictureLimits(wall_s=wall_s, cpu_s=1), child=module)
-        finally:
-            del os.environ["LANG"]
-        assert refused.value.code == "picture_too_hard"
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(told.read_text()), signal.SIGCONT)
+    monkeypatch.setenv("LANG", str(told))
+    work = asyncio.create_task(cleaned_apart(jpeg(), limits=LIMITS, child="tests.bad_decoders.silent"))
+    async with asyncio.timeout(PATIENCE_S):
+        while not told.exists() or not told.read_text():
+            await asyncio.sleep(0.05)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), signal.SIGCONT)
 
 
 @pytest.mark.parametrize("says", ["garbage", "endless_line", "too_much", "other_type", "short", "nothing"])
