@@ -16,6 +16,7 @@ from service.api.asking import check_query, own_writes
 from service.api.cases import MODEL, case_shown, cases_listed
 from service.api.disputes import case_id_of
 from service.api.door import house_of, now, role_in
+from service.api.drafts import drafts_shown
 from service.api.escrows import history_of
 from service.api.photos import case_read
 from service.auth import Caller
@@ -48,7 +49,9 @@ OWN_MAX = 30
 """Escrows on the page of one's own."""
 DISPUTABLE = ("awaiting_funding", "funded", "delivering", "releasing", "refunding")
 """States in which a dispute may perhaps be opened; the rules decide."""
-NO_DRAFT: Mapping[str, str] = dict.fromkeys(("claim", "message", "reason", "share", "decision", "description"), "")
+NO_DRAFT: Mapping[str, str] = dict.fromkeys(
+    ("claim", "message", "reason", "share", "decision", "description", "draft"), ""
+)
 
 
 def routes() -> list[web.RouteDef]:
@@ -96,8 +99,10 @@ async def case_page(
     caller, terms = person_in(request), state.core.terms
     role = role_in(state, caller)
     assert state.core.case is not None
-    path = path_of(request, state)
-    seen = await case_shown(request, case_id_of(terms.escrow_id), caller, after=0, most=MESSAGES_MAX)
+    path, prepares = path_of(request, state), role not in PARTIES
+    case_id = case_id_of(terms.escrow_id)
+    drafts = (await drafts_shown(request, case_id, caller)).drafts if prepares else ()
+    seen = await case_shown(request, case_id, caller, after=0, most=MESSAGES_MAX)
     history = await history_of(request, state)
     facts = views.escrow(state, cursor="", history=(), opened=None)
     people = {Role.BUYER: terms.buyer_id, Role.VENDOR: terms.vendor_id, Role.ARBITER: terms.arbiter_id}
@@ -109,6 +114,8 @@ async def case_page(
         case=seen.case,
         messages=seen.messages,
         photos=seen.photos,
+        prepares=prepares,
+        drafts=drafts,
         people=people,
         role=role.value if role else ASSISTANT,
         given={side.value: side in state.core.case.claims for side in Role},

@@ -133,7 +133,7 @@ async def test_a_page_tells_the_life_of_the_escrow_and_how_it_was_paid(site: Sit
         assert "Send" not in re.findall(r"<button[^>]*>([^<]+)<", text)
 
 
-async def test_an_assistant_reads_what_the_arbiter_reads_and_is_offered_no_form(site: Site) -> None:
+async def test_an_assistant_reads_what_the_arbiter_reads_and_can_only_take_notes(site: Site) -> None:
     _, case_id = await disputed(site)
     path = f"/arbiter/disputes/{case_id}"
     ann = await site.visit("ann", Right.ASSISTANT)
@@ -144,7 +144,14 @@ async def test_an_assistant_reads_what_the_arbiter_reads_and_is_offered_no_form(
     assert path in await ann.get(f"/arbiter/disputes?arbiter_id={ARBITER}")
     text = await ann.get(path)
     assert CLAIM in text
-    assert set(re.findall(r'<form[^>]+action="([^"]+)"', text)) == {"/logout"}
+    assert set(re.findall(r'<form[^>]+action="([^"]+)"', text)) == {"/logout", f"{path}/drafts"}
+    assert await ann.post(f"{path}/drafts", {"draft": f"A note {HOSTILE}"}) == f"{path}#drafts-title"
+    arbiter, buyer = await site.visit(ARBITER), await site.visit(BUYER)
+    assert f"A note {HOSTILE}" in unescape(await arbiter.get(path))
+    assert "A note" not in await buyer.get(f"/cases/{case_id}")
+    await buyer.post(path + "/drafts", {"draft": "x"})
+    assert buyer.status == 404
+    await ann.get(path)
     await ann.post(f"{path}/messages", {"message": "x", "key": "k"})
     assert ann.status in (403, 404)
     await ann.get(f"/arbiter/disputes?arbiter_id={BUYER}")
