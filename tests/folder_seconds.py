@@ -40,8 +40,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("seconds of each folder, summed over the processes")
     for folder in (*FOLDERS, *sorted(set(_seconds) - set(FOLDERS))):
-        if folder in FOLDERS[:-1] or folder in _seconds:
-            terminalreporter.line(f"{folder:<12} {_seconds[folder]:8.1f} s {_tests[folder]:6} tests")
+        terminalreporter.line(f"{folder:<12} {_seconds[folder]:8.1f} s {_tests[folder]:6} tests")
 
 
 def _folder(nodeid: str) -> str:

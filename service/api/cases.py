@@ -42,19 +42,16 @@ async def list_cases(request: web.Request) -> web.Response:
 
     Of the caller, or of the arbiter in `arbiter_id` whose assistant the caller is.
     """
+    caller = caller_of(request)
     fields = ("arbiter_id", "older_than_s", "q", "limit", "after", "seen")
     check_query(request, {**dict.fromkeys(fields), "status": STATUSES})
-    caller, status, most = caller_of(request), request.query.get("status"), limit_of(request)
-    arbiter = await _arbiter(request, caller)
-    listed = await cases_listed(request, caller, arbiter=arbiter, status=status, text=searched(request), most=most)
-    return answer_json(listed)
+    return answer_json(await cases_listed(request, caller, most=limit_of(request)))
 
 
-async def cases_listed(
-    request: web.Request, caller: Caller, *, arbiter: UserId, status: str | None, text: str | None, most: int
-) -> DisputePage:
-    """Reads a page of an arbiter's cases, as the query asks; raises `Refusal` for one that means nothing."""
+async def cases_listed(request: web.Request, caller: Caller, *, most: int) -> DisputePage:
+    """Reads a page of the list that a query asks for; raises `Refusal` for one that means nothing."""
     models = house_of(request).models
+    arbiter = await _arbiter(request, caller)
     await _note_seen(request, caller)
     await own_writes(request, MODEL)
     positions = models.positions(MODEL)  # read first: the rows may only be further
@@ -62,8 +59,8 @@ async def cases_listed(
         arbiter,
         after=await _after(request, arbiter),
         limit=most + 1,
-        status=status,
-        text=text,
+        status=request.query.get("status"),
+        text=_searched(request),
     )
     return DisputePage(
         cases=tuple(views.dispute_line(row) for row in found[:most]),
@@ -95,8 +92,7 @@ async def assists(request: web.Request, caller: Caller, arbiter: UserId) -> bool
     return (await request.app[ARBITERS].roster()).assists(caller.user, arbiter)
 
 
-def searched(request: web.Request) -> str | None:
-    """Reads what is looked for in names; raises `Refusal` for nothing, or too much."""
+def _searched(request: web.Request) -> str | None:
     text = request.query.get("q")
     if text is not None and not 1 <= len(text) <= SEARCH_MAX:
         raise Refusal("validation", detail=f"Expected 1 to {SEARCH_MAX} characters", facts={"path": "q"})
@@ -104,7 +100,7 @@ def searched(request: web.Request) -> str | None:
 
 
 async def show_case(request: web.Request) -> web.Response:
-    """Shows a case to its three and its arbiter's assistants."""
+    """Shows a case to its three and its arbiter's assistants; to all others, administrators too, it does not exist."""
     caller = caller_of(request)
     check_query(request, dict.fromkeys(("after_message", "limit", "seen")))
     after, most = _number(request, "after_message") or 0, limit_of(request)
@@ -112,7 +108,7 @@ async def show_case(request: web.Request) -> web.Response:
 
 
 async def case_shown(request: web.Request, case_id: str, caller: Caller, *, after: int, most: int) -> CaseShown:
-    """Reads a case with so many messages behind one; to all others, administrators too, it does not exist."""
+    """Reads a case with so many messages behind one; raises `Refusal` where the caller may not read it."""
     models = house_of(request).models
     await own_writes(request, MODEL, MESSAGES, PHOTOS)
     positions = models.positions(MESSAGES)

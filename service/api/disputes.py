@@ -100,7 +100,7 @@ def answer_as(role: Role) -> Command[r.AddClaim]:
     """Makes the command by which one side answers the other's claim."""
 
     async def add_claim(request: web.Request, body: r.AddClaim, caller: Caller, by: Keyed) -> CaseFollowed:
-        state = await own_case(request, body.case_id, caller)
+        state = await _own_case(request, body.case_id, caller)
         if role_in(state, caller) is not role:
             raise Refusal(f"not_the_{role.value}")
         await claim_key(request, by)
@@ -113,7 +113,7 @@ def answer_as(role: Role) -> Command[r.AddClaim]:
 
 async def review_dispute(request: web.Request, body: r.ReviewDispute, caller: Caller, by: Keyed) -> CaseFollowed:
     """Takes a case up; its arbiter's first message or decision does so too."""
-    state = await own_case(request, body.case_id, caller)
+    state = await _own_case(request, body.case_id, caller)
     await claim_key(request, by)
     command = c.ReviewDispute(at=now(request), by=caller.user)
     return await _case_followed(request, state, command, by=by, caller=caller, status=UNDER_REVIEW)
@@ -121,7 +121,7 @@ async def review_dispute(request: web.Request, body: r.ReviewDispute, caller: Ca
 
 async def add_message(request: web.Request, body: r.AddMessage, caller: Caller, by: Keyed) -> MessageAdded:
     """Takes a message of one of the three, perhaps in answer to an earlier one."""
-    state = await own_case(request, body.case_id, caller)
+    state = await _own_case(request, body.case_id, caller)
     terms, role = state.core.terms, role_in(state, caller)
     if role is None:
         raise Refusal("not_of_the_case")
@@ -148,7 +148,7 @@ async def state_decision(request: web.Request) -> web.Response:
     """Tells an arbiter what it would sign for a decision; nothing is decided by it."""
     caller = caller_of(request)
     body = await body_of(request, r.StateDecision)
-    state = await own_case(request, body.case_id, caller)
+    state = await _own_case(request, body.case_id, caller)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")
     meant = _meant(body)
@@ -173,7 +173,7 @@ def _meant(body: r.StateDecision) -> Decision:
 
 async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: Caller, by: Keyed) -> DisputeDecided:
     """Takes the arbiter's signed decision, for good; what is paid for it is shown with the escrow."""
-    state = await own_case(request, body.case_id, caller)
+    state = await _own_case(request, body.case_id, caller)
     escrow_id, meant = state.core.terms.escrow_id, _meant(body)
     await claim_key(request, by)
     if role_in(state, caller) is not Role.ARBITER:
@@ -208,7 +208,7 @@ async def _no_conflict(request: web.Request, state: Escrow) -> None:
         raise Refusal("conflict_of_interest")
 
 
-async def own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
+async def _own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
     """Returns the escrow of a case; to all but its three and administrators, who may not act in it, there is none."""
     try:
         state = await seen(request, escrow_id_of_case(CaseId(case_id)), caller)

@@ -14,7 +14,7 @@ from schemas.answers import moment
 from schemas.sealing import SealedKind
 from service.api.cases import assists, is_case_id
 from service.api.disputes import escrow_id_of_case
-from service.api.door import answer_json, body_of, caller_of, claim_key, house_of, keyed, now
+from service.api.door import Keyed, answer_json, caller_of, claim_key, commanded, house_of, now
 from service.auth import Caller
 from service.drafts import drafts_of, prepare
 from service.problems import Refusal
@@ -25,17 +25,14 @@ PREPARED = "draft_prepared"
 def routes() -> list[web.RouteDef]:
     """Lists the routes of this module."""
     return [
-        web.post("/api/disputes/drafts", prepare_draft),
+        web.post("/api/disputes/drafts", commanded(r.PrepareDraft, prepare_draft)),
         web.get("/api/disputes/{case_id}/drafts", list_drafts),
     ]
 
 
-async def prepare_draft(request: web.Request) -> web.Response:
+async def prepare_draft(request: web.Request, body: r.PrepareDraft, caller: Caller, by: Keyed) -> k.DraftPrepared:
     """Keeps what the arbiter or an assistant wrote down; it is sent to nobody."""
-    caller = caller_of(request)
-    body = await body_of(request, r.PrepareDraft)
     escrow_id = await _prepared_by(request, body.case_id, caller)
-    by = keyed(request, caller, body)
     await claim_key(request, by)
     sealing = EscrowSecrets(house_of(request).store.vault, escrow_id)
     draft = DraftPrepared(
@@ -45,12 +42,16 @@ async def prepare_draft(request: web.Request) -> web.Response:
         draft=await sealing.seal(SealedKind.DRAFT, caller.user, body.draft),
     )
     number = await prepare(house_of(request).store.log, draft, command_id=by.command_id, body_hash=by.body_hash)
-    return answer_json(k.DraftPrepared(case_id=body.case_id, status=PREPARED, number=number))
+    return k.DraftPrepared(case_id=body.case_id, status=PREPARED, number=number)
 
 
 async def list_drafts(request: web.Request) -> web.Response:
-    """Shows all drafts of a case to its arbiter and the assistants; to the parties there are none."""
-    caller, case_id = caller_of(request), request.match_info["case_id"]
+    """Shows all drafts of a case."""
+    return answer_json(await drafts_shown(request, request.match_info["case_id"], caller_of(request)))
+
+
+async def drafts_shown(request: web.Request, case_id: str, caller: Caller) -> k.CaseDrafts:
+    """Reads all drafts of a case for its arbiter and the assistants; to the parties there are none."""
     escrow_id = await _prepared_by(request, case_id, caller)
     sealing = EscrowSecrets(house_of(request).store.vault, escrow_id)
     there = await drafts_of(house_of(request).store.log, escrow_id)
@@ -60,7 +61,7 @@ async def list_drafts(request: web.Request) -> web.Response:
             for number, each in enumerate(there, start=1)
         ]
     )
-    return answer_json(k.CaseDrafts(case_id=case_id, drafts=shown))
+    return k.CaseDrafts(case_id=case_id, drafts=shown)
 
 
 async def _text(sealing: EscrowSecrets, draft: DraftPrepared) -> str | None:

@@ -105,7 +105,7 @@ async def show_photo(request: web.Request) -> web.StreamResponse:
 
 
 async def photo_shown(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Sends the picture of the path to who may read its case; raises `Refusal`, and what `EvidenceRoom.show` raises."""
+    """Sends the picture of the path to whoever may read its case; raises `Refusal`, and as `EvidenceRoom.show` does."""
     room = request.app[ROOM]
     state = await case_read(request, request.match_info["case_id"], caller)
     photo_id = request.match_info["photo_id"]

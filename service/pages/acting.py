@@ -14,6 +14,7 @@ from schemas import requests as r
 from service.api import disputes
 from service.api.disputes import case_id_of
 from service.api.door import Command, now, role_in, seen
+from service.api.drafts import prepare_draft
 from service.auth import Caller
 from service.pages.cases import case_page, case_state, path_of
 from service.pages.door import PageHandler, asked, form_of, page, person_in, see_other, shown
@@ -33,6 +34,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/cases/{case_id}/answer", page(take_answer)),
         *(web.post(f"{base}/messages", page(_form(r.AddMessage, disputes.add_message, back="talk"))) for base in both),
         web.post(f"{both[1]}/review", page(_form(r.ReviewDispute, disputes.review_dispute, back="head"))),
+        web.post(f"{both[1]}/drafts", page(_form(r.PrepareDraft, prepare_draft, back="drafts-title"))),
         web.post(f"{both[1]}/confirm", page(show_confirmation)),
         web.post(f"{both[1]}/decide", page(take_decision)),
     ]

@@ -2,20 +2,23 @@
 
 import asyncio
 from collections.abc import Mapping
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from domain.roles import Role
+from domain.roles import PARTIES, Role
 from domain.states import CaseStatus, Escrow
-from projections.api import ALL_CASES, EscrowQuery
+from projections.api import EscrowQuery
 from projections.rows import EscrowRow
 from schemas.problems import Problem
 from service.api import views
-from service.api.asking import own_writes
-from service.api.cases import MODEL, case_shown, cases_listed, searched
-from service.api.disputes import case_id_of, own_case
+from service.api.asking import check_query, own_writes
+from service.api.cases import MODEL, case_shown, cases_listed
+from service.api.disputes import case_id_of
 from service.api.door import house_of, now, role_in
+from service.api.drafts import drafts_shown
 from service.api.escrows import history_of
+from service.api.photos import case_read
 from service.auth import Caller
 from service.pages.door import page, person_in, see_other, shown
 from service.pages.moves import Moves
@@ -24,17 +27,31 @@ from service.pages.timeline import timeline
 from service.problems import Refusal
 
 MOVES = web.AppKey("moves", Moves)
-FILTERS = ((None, "All"), ("open", "Open"), ("under_review", "Under review"), ("resolved", "Resolved"))
+FILTERS = {
+    "": "Not over",
+    "all": "All",
+    "open": "Open",
+    "under_review": "Under review",
+    "decided": "Decided",
+    "resolved": "Resolved",
+}
+"""What a list shows, by the status that is asked for."""
+PAGE_MAX = 50
+"""Cases on a page of the list."""
 UNDECIDED = (CaseStatus.OPEN, CaseStatus.UNDER_REVIEW)
 OVER = (CaseStatus.RESOLVED, CaseStatus.CLOSED)
 MESSAGES_MAX = 300
 """Messages on a page: as many as the three may write in one case."""
+ASSISTANT = "assistant"
+"""Of the arbiter: reads, and does nothing."""
 VERSION_DIGITS_MAX = 9
 OWN_MAX = 30
 """Escrows on the page of one's own."""
 DISPUTABLE = ("awaiting_funding", "funded", "delivering", "releasing", "refunding")
 """States in which a dispute may perhaps be opened; the rules decide."""
-NO_DRAFT: Mapping[str, str] = dict.fromkeys(("claim", "message", "reason", "share", "decision", "description"), "")
+NO_DRAFT: Mapping[str, str] = dict.fromkeys(
+    ("claim", "message", "reason", "share", "decision", "description", "draft"), ""
+)
 
 
 def routes() -> list[web.RouteDef]:
@@ -65,17 +82,13 @@ async def show_case(request: web.Request) -> web.StreamResponse:
 
 
 async def case_state(request: web.Request) -> Escrow:
-    """Returns the escrow of the case in the path; to all but its three there is none, as in the API."""
-    caller = person_in(request)
-    state = await own_case(request, request.match_info["case_id"], caller)
-    if role_in(state, caller) is None:
-        raise Refusal("no_such_case")
-    return state
+    """Returns the escrow of the case in the path; to all who may not read it through the API there is none."""
+    return await case_read(request, request.match_info["case_id"], person_in(request))
 
 
 def path_of(request: web.Request, state: Escrow) -> str:
-    """Names the page of a case for whoever looks at it."""
-    base = "/arbiter/disputes" if role_in(state, person_in(request)) is Role.ARBITER else "/cases"
+    """Names the page of a case for whoever looks at it: the arbiter's assistants see what the arbiter sees."""
+    base = "/cases" if role_in(state, person_in(request)) in PARTIES else "/arbiter/disputes"
     return f"{base}/{case_id_of(state.core.terms.escrow_id)}"
 
 
@@ -85,9 +98,11 @@ async def case_page(
     """Draws the page of a case; after a refusal with the problem, and with what its sender had written."""
     caller, terms = person_in(request), state.core.terms
     role = role_in(state, caller)
-    assert role is not None and state.core.case is not None
-    path = path_of(request, state)
-    seen = await case_shown(request, case_id_of(terms.escrow_id), caller, after=0, most=MESSAGES_MAX)
+    assert state.core.case is not None
+    path, prepares = path_of(request, state), role not in PARTIES
+    case_id = case_id_of(terms.escrow_id)
+    drafts = (await drafts_shown(request, case_id, caller)).drafts if prepares else ()
+    seen = await case_shown(request, case_id, caller, after=0, most=MESSAGES_MAX)
     history = await history_of(request, state)
     facts = views.escrow(state, cursor="", history=(), opened=None)
     people = {Role.BUYER: terms.buyer_id, Role.VENDOR: terms.vendor_id, Role.ARBITER: terms.arbiter_id}
@@ -99,8 +114,10 @@ async def case_page(
         case=seen.case,
         messages=seen.messages,
         photos=seen.photos,
+        prepares=prepares,
+        drafts=drafts,
         people=people,
-        role=role.value,
+        role=role.value if role else ASSISTANT,
         given={side.value: side in state.core.case.claims for side in Role},
         may=_may(state, role),
         draft=dict(NO_DRAFT) | dict(draft),
@@ -111,19 +128,19 @@ async def case_page(
         timeline=list(timeline(history)),
         version=state.core.version,
         path=path,
-        back=path.rpartition("/")[0],
+        back=path.rpartition("/")[0] + (f"?arbiter_id={quote(terms.arbiter_id)}" if role is None else ""),
     )
 
 
-def _may(state: Escrow, role: Role) -> dict[str, bool]:
+def _may(state: Escrow, role: Role | None) -> dict[str, bool]:
     """Says which forms are offered; whether they are followed is decided by the rules alone."""
     case = state.core.case
     assert case is not None
-    undecided, arbiter = case.status in UNDECIDED, role is Role.ARBITER
+    undecided, arbiter, party = case.status in UNDECIDED, role is Role.ARBITER, role in PARTIES
     return {
-        "upload": undecided and not arbiter,
-        "answer": undecided and not arbiter and role not in case.claims,
-        "say": case.status not in OVER,
+        "upload": undecided and party,
+        "answer": undecided and party and role not in case.claims,
+        "say": role is not None and case.status not in OVER,
         "review": arbiter and case.status is CaseStatus.OPEN,
         "decide": arbiter and undecided,
     }
@@ -161,23 +178,28 @@ async def _moved_state(request: web.Request, state: Escrow, *, after: int) -> Es
 
 
 async def show_disputes(request: web.Request) -> web.StreamResponse:
-    """Lists the cases in which somebody is the arbiter, newest first."""
-    chosen = request.query.get("status")
-    if chosen not in dict(FILTERS):
-        raise Refusal("validation", detail="Unknown value", facts={"path": "status"})
-    caller, most = person_in(request), house_of(request).settings.page_max
-    text = searched(request) if request.query.get("q") else None  # an empty field of a form looks for nothing
-    listed = await cases_listed(request, caller, arbiter=caller.user, status=chosen or ALL_CASES, text=text, most=most)
-    older = request.rel_url.update_query(after=listed.next) if listed.next else None
+    """Lists an arbiter's cases, newest first: the reader's own, or those of whom they assist."""
+    check_query(request, {**dict.fromkeys(("q", "after", "arbiter_id", "moved")), "status": frozenset(FILTERS) - {""}})
+    query = {field: value for field, value in request.query.items() if field != "moved"}
+    listed = await cases_listed(request, person_in(request), most=PAGE_MAX)
+    kept = {field: query[field] for field in ("status", "arbiter_id") if field in query}
     return shown(
         request,
         "disputes.html",
         cases=listed.cases,
-        filters=FILTERS,
-        chosen=chosen,
-        searched=text or "",
-        next=older,
+        filters=[
+            (name, _asking(request, {**query, "status": status, "after": ""})) for status, name in FILTERS.items()
+        ],
+        chosen=FILTERS[query.get("status", "")],
+        searched=query.get("q", ""),
+        kept=kept,
+        next=_asking(request, {**query, "after": listed.next}) if listed.next else None,
     )
+
+
+def _asking(request: web.Request, query: Mapping[str, str]) -> str:
+    asked = {field: value for field, value in query.items() if value}
+    return f"{request.path}?{urlencode(asked)}" if asked else request.path
 
 
 async def show_own(request: web.Request) -> web.StreamResponse:

@@ -116,13 +116,13 @@ def _hashes(facts: EscrowFacts, epoch: EpochFacts | None) -> Iterator[dict[str, 
         yield {"name": "Transaction of the arbiter's fee", "tx_hash": str(each.epochs[-1].tx_hash)}
 
 
-def waiting(facts: EscrowFacts, *, role: Role) -> list[str]:
+def waiting(facts: EscrowFacts, *, role: Role | None) -> list[str]:
     """Says in words who is awaited for what, the reader as `you`."""
     told = (_waits(each, role) for each in facts.awaited if each.what != "key_images")
     return list(dict.fromkeys(told))
 
 
-def _waits(each: WaitingFor, role: Role) -> str:
+def _waits(each: WaitingFor, role: Role | None) -> str:
     if each.who not in THREE:
         return f"Waiting for {worded(each.what)} ({each.who})."
     who = "you" if each.who == role else f"the {each.who}"

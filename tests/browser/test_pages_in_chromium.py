@@ -18,7 +18,7 @@ from tests.patience import PATIENCE_S
 from tests.pictures import jpeg
 from tests.worlds import house_world
 
-pytestmark = [NEEDS_CHROMIUM]
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.xdist_group("browser")]
 
 HOSTILE = '<script>alert(1)</script><img src="//evil.example/x" onerror="alert(2)"><style>*{display:none}</style>'
 LOOKS: tuple[tuple[Literal["light", "dark"], tuple[int, int]], ...] = (("light", DESKTOP), ("dark", PHONE))

@@ -9,8 +9,10 @@ import pytest
 
 from domain.roles import Role
 from service.auth import Right
+from service.pages import cases
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
 from tests.page_world import Site, Visit
+from tests.patience import PATIENCE_S
 from tests.pictures import jpeg
 from tests.worlds import PAYOUT_HASH, house_world
 
@@ -49,8 +51,8 @@ async def test_an_arbiter_finds_its_cases_in_a_list_with_filters(site: Site) -> 
     await visit.post(f"/arbiter/disputes/{one}/review", {})
     text = await visit.get("/arbiter/disputes")
     assert text.index(f"/arbiter/disputes/{two}") < text.index(f"/arbiter/disputes/{one}")
-    for status, there, missing in (("open", two, one), ("under_review", one, two)):
-        text = await visit.get(f"/arbiter/disputes?status={status}")
+    for query, there, missing in (("status=open", two, one), ("status=under_review", one, two), (f"q={one}", one, two)):
+        text = await visit.get(f"/arbiter/disputes?{query}")
         assert f"/arbiter/disputes/{there}" in text and f"/arbiter/disputes/{missing}" not in text
     await visit.get("/arbiter/disputes?status=other")
     assert visit.status == 422
@@ -129,6 +131,43 @@ async def test_a_page_tells_the_life_of_the_escrow_and_how_it_was_paid(site: Sit
         assert "Opened the dispute with a claim." in text and "Decided: refund." in text
         assert not re.search(r'href="https?://', text)
         assert "Send" not in re.findall(r"<button[^>]*>([^<]+)<", text)
+
+
+async def test_an_assistant_reads_what_the_arbiter_reads_and_can_only_take_notes(site: Site) -> None:
+    _, case_id = await disputed(site)
+    path = f"/arbiter/disputes/{case_id}"
+    ann = await site.visit("ann", Right.ASSISTANT)
+    await ann.get(path)
+    assert ann.status == 404
+    named = {"assistant": "ann"}
+    assert (await site.world.ask("POST", "/api/arbiters/assistants", named, user=ARBITER))[0] == 200
+    assert path in await ann.get(f"/arbiter/disputes?arbiter_id={ARBITER}")
+    text = await ann.get(path)
+    assert CLAIM in text
+    assert set(re.findall(r'<form[^>]+action="([^"]+)"', text)) == {"/logout", f"{path}/drafts"}
+    assert await ann.post(f"{path}/drafts", {"draft": f"A note {HOSTILE}"}) == f"{path}#drafts-title"
+    arbiter, buyer = await site.visit(ARBITER), await site.visit(BUYER)
+    assert f"A note {HOSTILE}" in unescape(await arbiter.get(path))
+    assert "A note" not in await buyer.get(f"/cases/{case_id}")
+    await buyer.post(path + "/drafts", {"draft": "x"})
+    assert buyer.status == 404
+    await ann.get(path)
+    await ann.post(f"{path}/messages", {"message": "x", "key": "k"})
+    assert ann.status in (403, 404)
+    await ann.get(f"/arbiter/disputes?arbiter_id={BUYER}")
+    assert ann.status == 403
+
+
+async def test_a_long_list_comes_in_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "PAGE_MAX", 2)
+    ids = [(await disputed(site))[1] for _ in range(3)]
+    visit = await site.visit(ARBITER, Right.ARBITER)
+    first = await visit.get("/arbiter/disputes?status=open&q=case_")
+    (older,) = re.findall(r'href="([^"]+after=[^"]+)"', first)
+    assert "status=open" in older and "q=case_" in older
+    rest = await visit.get(unescape(older))
+    shown = [re.findall(r"/arbiter/disputes/(case_[0-9a-f]{32})", text) for text in (first, rest)]
+    assert shown == [[ids[2], ids[1]], [ids[0]]]
 
 
 # -- what is done ----------------------------------------------------------------------------------------------
@@ -294,7 +333,7 @@ async def test_a_waiting_page_holds_up_nobody_who_stops_the_service(site: Site) 
         visit = await other.visit(BUYER)
         version = await world.version(escrow_id)
         waiting = asyncio.get_running_loop().create_task(visit.get(f"/cases/{case_id}?moved={version}"))
-        moves = other.moves()
-        while not moves.waiting:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_S):
+            while not other.moves().waiting:
+                await asyncio.sleep(0.01)
     assert (await waiting, visit.status) == ("", 204)
