@@ -63,8 +63,11 @@ class CaseStatus(StrEnum):
     CLOSED = "closed"
 
 
-class CaseMessage(Record, frozen=True, kw_only=True):
-    """What one of the three said in a case; None where its text can be read no more."""
+class CaseMessage(Record, frozen=True, kw_only=True, gc=False):
+    """What one of the three said in a case; None where its text can be read no more.
+
+    It holds texts and numbers alone, so the cyclic collector need not look at it: there are many.
+    """
 
     number: int
     by: Role

@@ -67,7 +67,7 @@ class DisputeRow(Row, frozen=True, kw_only=True):
     arbiter_fee_tx_hash: TxHash | None
 
 
-class MessageRow(Row, frozen=True, kw_only=True):
+class MessageRow(Row, frozen=True, kw_only=True, gc=False):
     """One message of a case; sealed, None once its key is shredded."""
 
     number: int
