@@ -50,8 +50,7 @@ def case_part(state: Escrow, event: CaseEvent) -> Escrow | None:
             claims = case.claims | {event.by: event.claim}
             return _with_case(state, replace(case, claims=claims, touched_at=event.at))
         case e.DisputeMessageAdded() if case:
-            messages = (*case.messages, _message(event))
-            return _with_case(state, replace(case, messages=messages, touched_at=event.at))
+            return _with_case(state, replace(case, messages=(*case.messages, _message(event))))
         case e.DisputeReviewed() if case:
             return _with_case(state, replace(case, status=CaseStatus.UNDER_REVIEW, touched_at=event.at))
         case e.DisputeEscalated() if case:

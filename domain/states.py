@@ -99,7 +99,7 @@ class Case(Record, frozen=True, kw_only=True):
     opened_by: Role
     opened_at: Micros
     touched_at: Micros
-    """The last act of any of the three in it."""
+    """The last act of any of the three in it, but for messages, which have their own moments."""
     claims: dict[Role, Sealed]
     messages: tuple[CaseMessage, ...] = ()
     status: CaseStatus = CaseStatus.OPEN

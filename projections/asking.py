@@ -36,7 +36,10 @@ class ReadModels:
         """Waits until a model has passed these positions; False when it takes too long."""
         return await self._runner.reached(model, positions, timeout_s=timeout_s)
 
+    async def ends(self) -> Mapping[int, int]:
+        """Where the log ends now, by partition; raises `LogUnavailable`."""
+        return {head.partition: head.position for head in await self._log.heads()}
+
     async def passed_all(self, model: str, *, timeout_s: float) -> bool:
         """Waits until a model has passed everything that is in the log now, whoever wrote it."""
-        heads = {head.partition: head.position for head in await self._log.heads()}
-        return await self.passed(model, heads, timeout_s=timeout_s)
+        return await self.passed(model, await self.ends(), timeout_s=timeout_s)

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
+from msgspec.structs import replace
+
 from domain.ids import CaseId, EscrowId, Micros, UserId
 from domain.roles import Role, SeatKind
 from projections.api import ALL_CASES, EscrowQuery, Moved, Place
@@ -52,7 +54,8 @@ class MemoryReader:
 
     async def case(self, case_id: CaseId) -> DisputeRow | None:
         """Reads one case."""
-        return next((row for row in self._all("disputes", DisputeRow) if row.case_id == case_id), None)
+        row = next((row for row in self._all("disputes", DisputeRow) if row.case_id == case_id), None)
+        return self._touched(row) if row is not None else None
 
     async def cases_of(
         self,
@@ -70,7 +73,7 @@ class MemoryReader:
             if row.arbiter_id == arbiter and _is_asked(row, status) and _is_named(row, text)
         }
         keys = sorted((key for key in found if after is None or key < (after.at, after.id)), reverse=True)
-        return [found[key] for key in keys[:limit]]
+        return [self._touched(found[key]) for key in keys[:limit]]
 
     async def messages(self, escrow_id: EscrowId, *, after: int, limit: int) -> Sequence[MessageRow]:
         """Lists the messages of an escrow's case whose number lies above one, in order."""
@@ -122,6 +125,10 @@ class MemoryReader:
         for (_, mark), number in self._shelf.counts.get(self._shelf.live("capacity"), Counter()).items():
             added[mark] += number
         return added
+
+    def _touched(self, row: DisputeRow) -> DisputeRow:
+        said = [each.at for each in self._all("messages", MessageRow) if each.escrow_id == row.escrow_id]
+        return replace(row, touched_at=max([row.touched_at, *said]))
 
     def _all(self, model: str, kind: type[_R]) -> Iterator[_R]:
         for own in self._shelf.rows.get(self._shelf.live(model), {}).values():

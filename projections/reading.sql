@@ -66,9 +66,13 @@ order by position
 limit $3;
 
 -- name: case
--- One case.
+-- One case. Of two moments the later one is its last touch: a message does not write the case's row anew.
 select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    touched_at, escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
+    greatest(touched_at, (select at from model_messages said
+        where said.generation = (select live from read_models where model = 'messages')
+            and (said.partition, said.escrow_id) = (model_disputes.partition, model_disputes.escrow_id)
+        order by number desc limit 1)) as touched_at,
+    escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
     signature, fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
 from model_disputes
 where generation = (select live from read_models where model = 'disputes') and case_id = $1
@@ -77,7 +81,11 @@ limit 1;
 -- name: cases_awaited
 -- An arbiter's cases that are neither resolved nor closed, newest first.
 select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    touched_at, escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
+    greatest(touched_at, (select at from model_messages said
+        where said.generation = (select live from read_models where model = 'messages')
+            and (said.partition, said.escrow_id) = (model_disputes.partition, model_disputes.escrow_id)
+        order by number desc limit 1)) as touched_at,
+    escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
     signature, fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
 from model_disputes
 where generation = (select live from read_models where model = 'disputes') and arbiter_id = $1 and awaited
@@ -89,7 +97,11 @@ limit $4;
 -- name: cases_by_status
 -- An arbiter's cases of one status, newest first.
 select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    touched_at, escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
+    greatest(touched_at, (select at from model_messages said
+        where said.generation = (select live from read_models where model = 'messages')
+            and (said.partition, said.escrow_id) = (model_disputes.partition, model_disputes.escrow_id)
+        order by number desc limit 1)) as touched_at,
+    escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
     signature, fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
 from model_disputes
 where generation = (select live from read_models where model = 'disputes') and arbiter_id = $1 and status = $6
@@ -101,7 +113,11 @@ limit $4;
 -- name: cases_all
 -- All of an arbiter's cases, newest first.
 select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    touched_at, escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
+    greatest(touched_at, (select at from model_messages said
+        where said.generation = (select live from read_models where model = 'messages')
+            and (said.partition, said.escrow_id) = (model_disputes.partition, model_disputes.escrow_id)
+        order by number desc limit 1)) as touched_at,
+    escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
     signature, fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
 from model_disputes
 where generation = (select live from read_models where model = 'disputes') and arbiter_id = $1

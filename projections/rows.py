@@ -49,6 +49,7 @@ class DisputeRow(Row, frozen=True, kw_only=True):
     opened_by: Role
     opened_at: Micros
     touched_at: Micros
+    """As read: the last act of any of the three in it. As written: the last one but for messages."""
     escalated_at: Micros | None
     buyer_claim: Sealed | None
     vendor_claim: Sealed | None

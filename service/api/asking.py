@@ -1,5 +1,6 @@
 """What every route that answers from a read model needs: a query checked, a page bounded, its callers' writes in."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 
@@ -38,8 +39,8 @@ def limit_of(request: web.Request) -> int:
     return int(text)
 
 
-async def own_writes(request: web.Request, model: str) -> None:
-    """Waits, for a bounded time, until a model has passed what the caller wrote.
+async def own_writes(request: web.Request, *models: str) -> None:
+    """Waits, for a bounded time, until models have passed what the caller wrote.
 
     That is the cursor in `seen` where the caller names one, else everything in the log, whoever wrote it. When it
     takes too long the answer is given all the same: its own cursor says how far it is.
@@ -47,14 +48,11 @@ async def own_writes(request: web.Request, model: str) -> None:
     house = house_of(request)
     timeout_s = house.settings.own_writes_wait_s
     seen = request.query.get("seen")
-    if seen is None:
-        await house.models.passed_all(model, timeout_s=timeout_s)
-        return
     try:
-        positions = decode_cursor(seen)
+        positions = decode_cursor(seen) if seen is not None else await house.models.ends()
     except BadCursor:
         raise Refusal("cursor_invalid", facts={"path": "seen"}) from None
-    await house.models.passed(model, positions, timeout_s=timeout_s)
+    await asyncio.gather(*(house.models.passed(model, positions, timeout_s=timeout_s) for model in models))
 
 
 async def open_text(sealing: EscrowSecrets, kind: SealedKind, place: str, sealed: Sealed | None) -> str | None:

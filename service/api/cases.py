@@ -110,9 +110,7 @@ async def show_case(request: web.Request) -> web.Response:
 async def case_shown(request: web.Request, case_id: str, caller: Caller, *, after: int, most: int) -> CaseShown:
     """Reads a case with so many messages behind one; raises `Refusal` where the caller may not read it."""
     models = house_of(request).models
-    await own_writes(request, MODEL)
-    await own_writes(request, MESSAGES)
-    await own_writes(request, PHOTOS)
+    await own_writes(request, MODEL, MESSAGES, PHOTOS)
     positions = models.positions(MESSAGES)
     row = await _case(request, case_id)
     if row is None or not await _may_read(request, row, caller):

@@ -29,8 +29,9 @@ async def create(request: web.Request, wish: r.CreateEscrow, *, caller: Caller, 
     """Creates an escrow, for a marketplace or one of the two parties; raises `Refusal` and what `Creator` raises."""
     if Right.MARKETPLACE not in caller.rights and caller.user not in (wish.buyer_id, wish.vendor_id):
         raise Refusal("not_a_party")
-    among = await _candidates(request, wish)
-    terms = _terms(request, wish, escrow_id_of(by.command_id), arbiter=among.eligible[0])
+    escrow_id = escrow_id_of(by.command_id)
+    among = await _candidates(request, wish, escrow_id, by)
+    terms = _terms(request, wish, escrow_id, arbiter=among.eligible[0])
     creation = Creation(
         command=c.CreateEscrow(at=now(request), terms=terms, by=caller.user),
         command_id=by.command_id,
@@ -44,12 +45,16 @@ async def create(request: web.Request, wish: r.CreateEscrow, *, caller: Caller, 
     return Created(escrow_id=terms.escrow_id, accepted=answer)
 
 
-async def _candidates(request: web.Request, body: r.CreateEscrow) -> Candidates:
-    """Finds who may be the arbiter; raises `Refusal` where nobody may."""
+async def _candidates(request: web.Request, body: r.CreateEscrow, escrow_id: EscrowId, by: Keyed) -> Candidates:
+    """Finds who may be the arbiter; raises `Refusal` where nobody may, unless this was asked and answered before."""
     parties = frozenset({UserId(body.buyer_id), UserId(body.vendor_id)})
     among = await request.app[ARBITERS].candidates(parties, at=now(request))
     if among.eligible:
         return among
+    house = house_of(request)
+    if await house.store.log.receipt(stream_id=escrow_id, command_id=by.command_id) is not None:
+        usual = tuple(each.user_id for each in house.settings.arbiters)
+        return Candidates(eligible=usual, excluded={})  # nobody is chosen any more: the first answer is given again
     all_parties = set(among.excluded.values()) <= {"party"}
     raise Refusal("three_must_differ" if all_parties else "no_arbiter")
 

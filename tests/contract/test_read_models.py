@@ -325,6 +325,8 @@ async def test_what_is_said_in_a_case_comes_in_order_and_pages(full: Models) -> 
         (3, Role.VENDOR, 2),
     ]
     assert await full.rows.messages(EscrowId("esc_disputed"), after=0, limit=2) == []
+    (talked_about,) = await full.rows.cases_of(ARBITER, after=None, limit=5, text="esc_talked")
+    assert talked_about.touched_at == rest[-1].at, "the last word is the last touch"
     assert await differences(full.log, full.tables) == ()
 
 

@@ -129,6 +129,18 @@ async def test_who_is_on_holiday_gets_no_new_case_and_a_delegate_stands_in() -> 
         assert await arbiter_of(world, stood_in) == MARA, "what exists stays as it is"
 
 
+async def test_a_creation_that_is_repeated_is_answered_as_before_though_nobody_is_free_now() -> None:
+    async with house_world() as world:
+        order = {"order_id": "o-1", "buyer_id": BUYER, "vendor_id": VENDOR, "amount": 10**12}
+        first = await world.ask("POST", "/api/escrows", order, key="k")
+        assert first[0] == 201
+        assert (await tell(world, "holiday", {"until": HOLIDAY}, user=ARBITER))[0] == 200
+        assert await world.ask("POST", "/api/escrows", order, key="k") == first
+        assert (await world.ask("POST", "/api/escrows", order | {"order_id": "o-2"}, key="l"))[1][
+            "code"
+        ] == "no_arbiter"
+
+
 async def test_a_holiday_lies_ahead_and_a_delegate_is_one_of_the_services_own() -> None:
     async with house_world() as world:
         for body, code in (

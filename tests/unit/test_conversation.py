@@ -109,10 +109,8 @@ def test_a_case_about_late_money_has_its_conversation_too() -> None:
     say(life, VENDOR).then(e.DisputeMessageAdded)
 
 
-def test_every_act_of_the_three_touches_the_case() -> None:
+def test_a_claim_touches_the_case() -> None:
     life = disputed()
-    say(life.later(60), BUYER)
-    assert case_of(life).touched_at == life.now
     life.later(60).when(c.AddClaim(at=life.now, by=VENDOR, claim=Sealed("other")))
     assert case_of(life).touched_at == life.now
 
@@ -135,8 +133,12 @@ def test_a_message_is_a_row() -> None:
         (2, Role.ARBITER, f"by {ARBITER}", 1),
         (3, Role.VENDOR, f"by {VENDOR}", 2),
     ]
-    (case,) = disputes(standing_of(talked()))
-    assert case.touched_at == rows[-1].at
+
+
+def test_a_message_writes_a_row_of_its_own_and_leaves_the_cases_row_alone() -> None:
+    life = say(disputed(), ARBITER)  # the first one takes the case up
+    before = disputes(standing_of(life))
+    assert disputes(standing_of(say(life.later(60), BUYER))) == before
 
 
 def test_without_a_case_there_are_no_rows_of_messages() -> None:
