@@ -16,7 +16,7 @@ from playwright.async_api import FilePayload, Page, expect
 from domain.ids import Address, TxHash, UserId
 from domain.roles import THREE, Role
 from ops.regtest.chain import FunderWallet, RegtestChain
-from service.auth import issue_token
+from service.auth import issue_login, issue_token
 from service.commands.serve import Running
 from service.commands.stage import Person, service_process
 from service.keys import issuer_key
