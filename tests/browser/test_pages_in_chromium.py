@@ -145,7 +145,7 @@ async def test_pictures_are_shown_and_larger_on_a_click(site: Site) -> None:
         for number in range(4):
             picture = page.get_by_role("img", name=f"Side {number}").first
             await picture.scroll_into_view_if_needed()
-            await page.wait_for_function("picture => picture.naturalWidth === 40", arg=await picture.element_handle())
+            await expect(picture).to_have_js_property("naturalWidth", 40)
         await page.get_by_role("button", name="Side 2").click()
         large = page.get_by_role("dialog", name="Side 2")
         await expect(large).to_be_visible()
