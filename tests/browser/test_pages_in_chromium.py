@@ -16,6 +16,7 @@ from tests.given import ARBITER, BUYER, VENDOR
 from tests.page_world import Site
 from tests.patience import PATIENCE_S
 from tests.pictures import jpeg
+from tests.sim_world import until_true
 from tests.worlds import house_world
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.xdist_group("browser")]
@@ -144,7 +145,7 @@ async def test_pictures_are_shown_and_larger_on_a_click(site: Site) -> None:
         for number in range(4):
             picture = page.get_by_role("img", name=f"Side {number}").first
             await picture.scroll_into_view_if_needed()
-            await page.wait_for_function("picture => picture.naturalWidth === 40", arg=await picture.element_handle())
+            await expect(picture).to_have_js_property("naturalWidth", 40)
         await page.get_by_role("button", name="Side 2").click()
         large = page.get_by_role("dialog", name="Side 2")
         await expect(large).to_be_visible()
@@ -194,8 +195,8 @@ async def test_the_policy_stops_what_is_not_ours(site: Site) -> None:
         """)
         await page.evaluate("fetch('http://127.0.0.1:9/').catch(() => {})")
         assert await page.title() == "Log in · Thirdkey"
-        stopped = {each for each in person.complaints if each.startswith("policy:")}
-        assert {"policy: script-src-elem", "policy: style-src-attr", "policy: connect-src"} <= stopped
+        stopped = {"policy: script-src-elem", "policy: style-src-attr", "policy: connect-src"}
+        await until_true(lambda: stopped <= set(person.complaints))  # the console comes behind
 
 
 # -- live ------------------------------------------------------------------------------------------------------
