@@ -86,6 +86,18 @@ async def test_nobody_else_has_anything_signed(user: str) -> None:
             assert (status, problem["code"]) == (403, "not_the_arbiter")
 
 
+async def test_blanks_are_no_reason() -> None:
+    async with house_world() as world:
+        escrow_id, case_id = await opened(world)
+        version = await world.version(escrow_id)
+        for reason in (" ", "\n\t\u3000"):
+            decision = {"case_id": case_id, "decision": "refund", "reason": reason}
+            for path in ("statement", "resolve"):
+                status, problem = await world.ask("POST", f"/api/disputes/{path}", decision, user=ARBITER)
+                assert (status, problem["code"], problem["facts"]) == (422, "validation", {"path": "reason"})
+        assert await world.version(escrow_id) == version
+
+
 async def test_a_wrong_signature_changes_nothing() -> None:
     async with house_world() as world:
         escrow_id, case_id = await opened(world)
