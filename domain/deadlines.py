@@ -6,6 +6,7 @@ import msgspec
 
 from domain import commands as c
 from domain import events as e
+from domain.dispute import UNDECIDED
 from domain.events import AnyEvent
 from domain.ids import Micros
 from domain.refusals import Refused
@@ -63,23 +64,15 @@ def _of_state(state: Escrow) -> list[Deadline]:
             ]
         case Funded():
             return _shipping(state)
-        case Disputed():
-            return _dispute(state)
+        case Disputed() | Completed() | Refunded() | Cancelled() | SetupFailed():
+            return _dispute(state)  # after the end there can be one about money that came late
         case Releasing() | Refunding():
             return [
                 _after(f"stuck_{stage}", core.active_at, seconds)
                 for stage, seconds in enumerate(policy.stuck_s, start=1)
                 if stage > core.stage
             ]
-        case (
-            Delivering()
-            | ReleasingRecoveryNeeded()
-            | RefundingRecoveryNeeded()
-            | Completed()
-            | Refunded()
-            | Cancelled()
-            | SetupFailed()
-        ):
+        case Delivering() | ReleasingRecoveryNeeded() | RefundingRecoveryNeeded():
             return []
         case _:
             assert_never(state)
@@ -113,9 +106,9 @@ def _shipping(state: Funded) -> list[Deadline]:
     return [_after("ship", since, state.core.terms.policy.ship_s)]
 
 
-def _dispute(state: Disputed) -> list[Deadline]:
+def _dispute(state: Escrow) -> list[Deadline]:
     case, policy = state.core.case, state.core.terms.policy
-    if case is None:
+    if case is None or case.status not in UNDECIDED:
         return []
     untouched = case.status is CaseStatus.OPEN
     return [
@@ -167,13 +160,13 @@ def _fire(state: Escrow, deadline: Deadline, command: c.PassTime) -> list[AnyEve
             return [e.Cancelled(at=at, by=None, reason="not_funded")]
         case AwaitingFunding(), "funding":
             return [reminder, *_item(state, "underpaid", at=at)]
-        case Disputed(), "dispute_undecided":
-            return [reminder, _escalated(state, deadline, command), *_item(state, "dispute_undecided", at=at)]
+        case _, "dispute_undecided":
+            return [reminder, _escalated(deadline, command), *_item(state, "dispute_undecided", at=at)]
         case _:
             return [reminder]
 
 
-def _escalated(state: Disputed, deadline: Deadline, command: c.PassTime) -> e.DisputeEscalated:
+def _escalated(deadline: Deadline, command: c.PassTime) -> e.DisputeEscalated:
     open_s = (command.at - deadline.start) // MICROS - _outage_s(deadline, command)
     return e.DisputeEscalated(at=command.at, hours_open=open_s // 3_600)
 

@@ -25,6 +25,8 @@ Amount = Annotated[int, msgspec.Meta(gt=0, le=ATOMIC_MAX)]
 """Atomic units; a whole number of JSON, never a float or a text."""
 BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BP_MAX)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=CLAIM_MAX)]
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=CLAIM_MAX, pattern=r"\S")]
+"""More than blanks: both parties are owed one."""
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339 with an offset."""
 ESCROW_ID = r"^esc_[0-9a-f]{32}\Z"
@@ -168,7 +170,7 @@ class StateDecision(Request, frozen=True, kw_only=True):
     case_id: CaseIdText
     decision: Verdict
     buyer_share_bp: BasisPoints | None = None
-    reason: Text
+    reason: Reason
     reason_salt: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")] | None = None
 
 

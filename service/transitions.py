@@ -16,9 +16,18 @@ from domain.arbiters import (
     enter,
 )
 from domain.draw import draw_holds
-from domain.events import AnyEvent, DisputeDecided, EscrowCreated, PayoutProposed, PayoutSigned
+from domain.events import (
+    AnyEvent,
+    DisputeDecided,
+    EscrowCreated,
+    PayoutOpened,
+    PayoutProposed,
+    PayoutSigned,
+    Purpose,
+    Verdict,
+)
 from domain.evolve import evolve
-from domain.payout import inputs_sum, kept_back, smallest_input
+from domain.payout import BP_ALL, inputs_sum, kept_back, smallest_input
 from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
 from eventstore.api import Recorded
 from projections.folds import ESCROW_STREAM
@@ -29,6 +38,8 @@ from service.decisions import decision_holds
 CONSENTS_NEEDED = 2
 SIGNED_SINCE = 2
 """Version of `dispute_decided` from which on decisions are signed."""
+SIGNING_SINCE = 3
+"""Version of `escrow_created` that only programs which sign decisions write: none in its escrow may be unsigned."""
 
 # Which states can follow which; staying is always possible.
 _PAYING = frozenset({"releasing", "refunding", "releasing_recovery_needed", "refunding_recovery_needed"})
@@ -53,6 +64,7 @@ class StreamCheck:
         self._id = stream_id
         self._version = self._occurred_at = 0
         self._state: Escrow | None = None
+        self._signs = False
         self._limit = _LimitCheck(stream_id)
         self._command = ""
         self._commands: set[str] = set()
@@ -108,8 +120,9 @@ class StreamCheck:
             found.append(f"{name(after)} cannot follow {name(before)}")
         if isinstance(event, EscrowCreated) and event.draw is not None and not draw_holds(event.terms, event.draw):
             found.append("the arbiter is not the one that was drawn")
-        found += _decision_faults(after, event, schema_version=recorded.schema_version)
-        return [*found, *_money_faults(after, event)]
+        self._signs |= isinstance(event, EscrowCreated) and recorded.schema_version >= SIGNING_SINCE
+        found += _decision_faults(after, event, signs=self._signs or recorded.schema_version >= SIGNED_SINCE)
+        return [*found, *_ruling_faults(after, event), *_money_faults(after, event)]
 
     def _apply_limit(self, recorded: Recorded) -> Sequence[str]:
         event = decode_limit(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
@@ -122,13 +135,27 @@ class StreamCheck:
         return found
 
 
-def _decision_faults(state: Escrow, event: AnyEvent, *, schema_version: int) -> Iterator[str]:
+def _decision_faults(state: Escrow, event: AnyEvent, *, signs: bool) -> Iterator[str]:
     """Checks that a decision is its arbiter's: signed by the key of the seat, over all that it says."""
-    if isinstance(event, DisputeDecided) and schema_version >= SIGNED_SINCE:
+    if isinstance(event, DisputeDecided) and signs:
         if event.signed is None:
             yield "the decision is not signed"
         elif not decision_holds(state):
             yield "the decision is not the one that the arbiter's key signed"
+
+
+def _ruling_faults(state: Escrow, event: AnyEvent) -> Iterator[str]:
+    """Checks that the payout of a decision divides the money as was decided; nobody signed the payout itself."""
+    if not isinstance(event, PayoutOpened) or event.purpose is not Purpose.RULING:
+        return
+    case = state.core.case
+    if case is None or case.verdict is None:
+        yield "the payout is of a decision that there is not"
+        return
+    buyer_share_bp = {Verdict.RELEASE: 0, Verdict.REFUND: BP_ALL}.get(case.verdict, case.buyer_share_bp)
+    surplus = event.surplus_to_buyer and case.verdict is not Verdict.RELEASE
+    if (event.buyer_share_bp, event.fee_atomic) != (buyer_share_bp, case.fee_atomic) or surplus:
+        yield "the payout is not what was decided"
 
 
 def _may_follow(before: Escrow, after: Escrow) -> bool:

@@ -7,6 +7,7 @@ from domain import commands as c
 from domain import events as e
 from domain.commands import AnyCommand
 from domain.decision import statement_bytes
+from domain.dispute import UNDECIDED
 from domain.ids import CaseId, EscrowId, Sealed
 from domain.roles import Role
 from domain.states import Escrow
@@ -202,7 +203,12 @@ async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: 
 
 
 async def _no_conflict(request: web.Request, state: Escrow) -> None:
-    """Refuses a decision by an arbiter who is, or was found to be, no judge of one of the two."""
+    """Refuses a decision by an arbiter who is, or was found to be, no judge of one of the two.
+
+    Not one that is taken already: repeated, it is answered as before.
+    """
+    if state.core.case is None or state.core.case.status not in UNDECIDED:
+        return
     terms, roster = state.core.terms, await request.app[ARBITERS].roster()
     if roster.conflicted(terms.arbiter_id, (terms.buyer_id, terms.vendor_id)):
         raise Refusal("conflict_of_interest")

@@ -5,7 +5,7 @@ from aiohttp import web
 from actors.sealed import EscrowSecrets
 from domain.arbiters import DraftPrepared
 from domain.ids import CaseId, EscrowId
-from domain.roles import Role
+from domain.roles import PARTIES
 from domain.states import Escrow
 from eventstore.api import SealBroken
 from schemas import case_answers as k
@@ -14,7 +14,7 @@ from schemas.answers import moment
 from schemas.sealing import SealedKind
 from service.api.cases import assists, is_case_id
 from service.api.disputes import escrow_id_of_case
-from service.api.door import Keyed, answer_json, caller_of, claim_key, commanded, house_of, now
+from service.api.door import Keyed, answer_json, caller_of, claim_key, commanded, house_of, now, role_in
 from service.auth import Caller
 from service.drafts import drafts_of, prepare
 from service.problems import Refusal
@@ -74,10 +74,11 @@ async def _text(sealing: EscrowSecrets, draft: DraftPrepared) -> str | None:
 async def _prepared_by(request: web.Request, case_id: str, caller: Caller) -> EscrowId:
     """Names the escrow of a case that the caller judges or assists in; to all others there is no such case."""
     state = await _state(request, case_id)
-    arbiter = state.core.terms.arbiter_id if state is not None and state.core.case is not None else None
-    if arbiter is None or state is None:
+    if state is None or state.core.case is None:
         raise Refusal("no_such_case")
-    if state.core.terms.role_of(caller.user) is not Role.ARBITER and not await assists(request, caller, arbiter):
+    role = role_in(state, caller)
+    # A party of this case may assist its arbiter in others: here it is a party.
+    if role in PARTIES or (role is None and not await assists(request, caller, state.core.terms.arbiter_id)):
         raise Refusal("no_such_case")
     return state.core.terms.escrow_id
 

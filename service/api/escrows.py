@@ -17,7 +17,7 @@ from schemas.sealing import SealedKind
 from service.api import views
 from service.api.asking import check_query, limit_of, open_text, own_writes
 from service.api.creating import create
-from service.api.door import answer_json, body_of, caller_of, cursor_of, house_of, keyed, path_escrow
+from service.api.door import answer_json, body_of, caller_of, cursor_of, house_of, keyed, path_escrow, role_in
 from service.auth import Caller, Right
 from service.problems import Refusal
 
@@ -69,9 +69,9 @@ async def create_escrow(request: web.Request) -> web.Response:
 
 
 async def show_escrow(request: web.Request) -> web.Response:
-    """Shows everything the three may know of an escrow."""
-    _, state = await path_escrow(request)
-    history, opened = await history_of(request, state), await _opened(request, state)
+    """Shows everything the three may know of an escrow; to an administrator without the texts of its case."""
+    caller, state = await path_escrow(request)
+    history, opened = await history_of(request, state), await _opened(request, state, caller)
     cursor = encode_cursor({each.partition: each.position for each in history[-1:]})
     return answer_json(views.escrow(state, cursor=cursor, history=history, opened=opened))
 
@@ -89,10 +89,12 @@ async def show_turns(request: web.Request) -> web.Response:
     return answer_json(views.turn_list(state))
 
 
-async def _opened(request: web.Request, state: Escrow) -> views.OpenedCase | None:
+async def _opened(request: web.Request, state: Escrow, caller: Caller) -> views.OpenedCase | None:
     case = state.core.case
     if case is None:
         return None
+    if role_in(state, caller) is None:
+        return views.OpenedCase(claims={}, reason=None)  # an administrator: what people wrote is for the three
     sealing = EscrowSecrets(house_of(request).store.vault, state.core.terms.escrow_id)
     claims = {role: await open_text(sealing, SealedKind.CLAIM, role, case.claims.get(role)) for role in PARTIES}
     reason = await open_text(sealing, SealedKind.DECISION_REASON, Role.ARBITER, case.reason)

@@ -16,12 +16,11 @@ BESIDE_BYTES_MAX = 65_536
 CHUNK_BYTES = 65_536
 UTF8_BYTES_MAX = 4
 """Of one character."""
-
-
-_NO_FORM = (
-    *(ValueError, RuntimeError, AssertionError, ConnectionError),
+NO_FORM = (
+    *(ValueError, LookupError, RuntimeError, AssertionError, ConnectionError),
     *(HttpProcessingError, web.RequestPayloadError, web.HTTPException),
 )
+"""What the reading of a form raises where it is none, or is packed in a way that nobody can undo."""
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +49,7 @@ async def form_of(request: web.Request, *, texts: Mapping[str, int], file: str) 
             return await _read(request, texts, file, file_bytes_max=settings.evidence_bytes_max)
     except TimeoutError:
         raise Refusal("body_slow", facts={"evidence_timeout_s": settings.evidence_timeout_s}) from None
-    except _NO_FORM:
+    except NO_FORM:
         # What the parser says of a form that is none, or that ends before its end; no fault of this service.
         raise Refusal("body_malformed") from None
 

@@ -1,6 +1,7 @@
 """What the forms of a case do: each the same command as the API's, then back to the page."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -16,13 +17,15 @@ from service.api.disputes import case_id_of
 from service.api.door import Command, now, role_in, seen
 from service.api.drafts import prepare_draft
 from service.auth import Caller
-from service.pages.cases import case_page, case_state, path_of
+from service.pages.cases import UNDECIDED, case_page, case_state, path_of
 from service.pages.door import PageHandler, asked, form_of, page, person_in, see_other, shown
 from service.pages.payouts import NETWORK_FEE_NOTE, parts_of
 from service.pages.words import read_share
 from service.problems import Refusal, problem_of, refuse
 
 _R = TypeVar("_R", bound=r.Request)
+CONFIRMED = "amounts"
+"""Field of a confirmed decision: what its arbiter was told that each of the three gets."""
 
 
 def routes() -> list[web.RouteDef]:
@@ -58,8 +61,14 @@ async def take_answer(request: web.Request) -> web.StreamResponse:
 
 
 async def take_decision(request: web.Request) -> web.StreamResponse:
-    """Takes the decision that its arbiter has confirmed."""
+    """Takes the decision that its arbiter has confirmed; where it would pay other amounts by now, they are shown."""
     form = await form_of(request)
+    confirmed = form.pop(CONFIRMED, "")
+    state = await case_state(request)
+    if state.core.case is not None and state.core.case.status in UNDECIDED:
+        answer = await _confirmation(request, state, form, confirmed=confirmed)
+        if answer is not None:
+            return answer
     return await _done(request, form, r.ResolveDispute, disputes.resolve_dispute, back="decision")
 
 
@@ -82,15 +91,29 @@ async def _done(
 async def show_confirmation(request: web.Request) -> web.StreamResponse:
     """Repeats who would get what before a decision is taken; changes nothing."""
     form = await form_of(request)
-    state = await case_state(request)
+    form.pop(CONFIRMED, None)
+    answer = await _confirmation(request, await case_state(request), form)
+    assert answer is not None
+    return answer
+
+
+async def _confirmation(
+    request: web.Request, state: Escrow, form: Mapping[str, str], *, confirmed: str | None = None
+) -> web.StreamResponse | None:
+    """Asks whether a decision is to pay these amounts; None where just these are `confirmed`."""
     try:
         case_id = case_id_of(state.core.terms.escrow_id)
         body, _ = asked(request, _read(form), r.ResolveDispute, case_id=case_id)
         receivers = _receivers(request, state, body)
     except Refusal as refused:
         return await case_page(request, state, problem=problem_of(refused), draft=form)
+    amounts = " ".join(str(each["amount"]) for each in receivers)
+    if confirmed == amounts:
+        return None
+    facts = {"receivers": receivers, "amounts": amounts, "changed": confirmed is not None}
+    status = HTTPStatus.CONFLICT if confirmed is not None else HTTPStatus.OK
     back = path_of(request, state)
-    return shown(request, "confirm.html", body=body, receivers=receivers, note=NETWORK_FEE_NOTE, back=back)
+    return shown(request, "confirm.html", status=status, body=body, note=NETWORK_FEE_NOTE, back=back, **facts)
 
 
 def _receivers(request: web.Request, state: Escrow, body: r.ResolveDispute) -> list[dict[str, Any]]:

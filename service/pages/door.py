@@ -16,6 +16,7 @@ from aiohttp_jinja2 import render_template
 from schemas.problems import Problem
 from schemas.requests import Request
 from service.api.door import Keyed, house_of, keyed_by, now, read_part
+from service.api.uploads import NO_FORM
 from service.auth import Caller
 from service.pages.session import VISITOR, Sessions, Visitor
 from service.problems import Refusal, problem_of
@@ -156,13 +157,19 @@ async def _fields(request: web.Request) -> dict[str, str]:
         raise Refusal("body_slow", facts={"body_timeout_s": settings.body_timeout_s}) from None
     except web.HTTPRequestEntityTooLarge:
         raise Refusal("body_too_large", facts={"body_max": settings.body_max}) from None
-    except (web.RequestPayloadError, ValueError, ConnectionError):
+    except NO_FORM:
+        # What the parser says of a form that is none; anybody can send one, and it is no fault of this service.
         raise Refusal("form_malformed") from None
     for field, value in sent.items():
-        if not isinstance(value, str) or field in found:
+        if not isinstance(value, str) or field in found or not _is_utf8(value):
             raise Refusal("form_malformed")
         found[field] = value.replace("\r\n", "\n")  # as browsers send every line's end
     return found
+
+
+def _is_utf8(text: str) -> bool:
+    # A charset of the sender's own choice may make halves of characters, which nothing could be written with.
+    return not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def asked(request: web.Request, form: Mapping[str, Any], kind: type[_R], **fixed: Any) -> tuple[_R, Keyed]:

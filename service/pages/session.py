@@ -53,7 +53,10 @@ class Sessions:
 
     async def begin(self, request: web.Request, *, now_s: int) -> None:
         """Finds out who looks at a page; a session that has ended is one that never was."""
-        session = await self._storage.load_session(request)
+        try:
+            session = await self._storage.load_session(request)
+        except UnicodeEncodeError:  # bytes that no cookie of ours has
+            session = await self._renewed(request)
         if "form_token" not in session or session.get("until", now_s + 1) <= now_s:
             session = await self._renewed(request)
         request[VISITOR] = Visitor(caller=_caller(session), form_token=session["form_token"])

@@ -196,6 +196,19 @@ async def test_a_conflict_found_later_forbids_the_decision_until_an_administrato
         assert (await world.ask("POST", "/api/disputes/resolve", decision, user=ARBITER))[0] == 200
 
 
+async def test_a_decision_that_is_repeated_is_answered_as_before_though_a_conflict_was_found_since() -> None:
+    async with house_world() as world:
+        escrow_id = await world.funded()
+        _, opened = await world.ask("POST", "/api/disputes/open", {"escrow_id": escrow_id, "claim": "An empty box."})
+        decision = {"case_id": opened["case_id"], "decision": "refund", "reason": "It was empty."}
+        first = await world.ask("POST", "/api/disputes/resolve", decision, user=ARBITER, key="k")
+        assert first[0] == 200
+        assert (await tell(world, "conflicts", {"party": VENDOR, "arbiter_id": ARBITER}, **ADMIN))[0] == 200
+        assert await world.ask("POST", "/api/disputes/resolve", decision, user=ARBITER, key="k") == first
+        status, problem = await world.ask("POST", "/api/disputes/resolve", decision, user=ARBITER)
+        assert (status, problem["code"]) == (409, "case_closed")
+
+
 # -- who may say so --------------------------------------------------------------------------------------------
 
 

@@ -192,6 +192,17 @@ async def test_to_all_others_a_case_does_not_exist(rights: tuple[Right, ...]) ->
             assert (status, problem["code"]) == (404, "no_such_case")
 
 
+async def test_an_administrator_sees_in_an_escrow_that_it_is_disputed_and_nothing_that_people_wrote() -> None:
+    async with house_world() as world:
+        escrow_id, case_id = await _disputed(world)
+        await _decide(world, case_id)
+        _, mine = await world.ask("GET", f"/api/escrows/{escrow_id}")
+        _, shown = await world.ask("GET", f"/api/escrows/{escrow_id}", user="root", rights=(Right.ADMIN,))
+        texts = ("buyer_claim", "vendor_claim", "reason")
+        assert shown["case"] == mine["case"] | dict.fromkeys(texts)
+        assert mine["case"]["buyer_claim"] and mine["case"]["reason"] == "It was empty."
+
+
 async def test_without_its_key_a_case_has_no_texts_and_everything_else() -> None:
     tables = MemoryTables(partitions=4)
     async with house_world(store=memory_store(partitions=4, tables=tables)) as world:

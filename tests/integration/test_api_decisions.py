@@ -86,6 +86,18 @@ async def test_nobody_else_has_anything_signed(user: str) -> None:
             assert (status, problem["code"]) == (403, "not_the_arbiter")
 
 
+async def test_blanks_are_no_reason() -> None:
+    async with house_world() as world:
+        escrow_id, case_id = await opened(world)
+        version = await world.version(escrow_id)
+        for reason in (" ", "\n\t\u3000"):
+            decision = {"case_id": case_id, "decision": "refund", "reason": reason}
+            for path in ("statement", "resolve"):
+                status, problem = await world.ask("POST", f"/api/disputes/{path}", decision, user=ARBITER)
+                assert (status, problem["code"], problem["facts"]) == (422, "validation", {"path": "reason"})
+        assert await world.version(escrow_id) == version
+
+
 async def test_a_wrong_signature_changes_nothing() -> None:
     async with house_world() as world:
         escrow_id, case_id = await opened(world)
@@ -139,3 +151,35 @@ async def test_a_bundle_proves_the_decision_and_a_changed_one_is_found(
     (event,) = [each for each in bundle.events if each.type == "dispute_decided"]
     decided = decode(type=event.type, schema_version=event.schema_version, body=event.body.encode())
     assert isinstance(decided, DisputeDecided) and REASON not in event.body
+
+
+def without_signature(body: str) -> str:
+    """Writes a decision as the first version did."""
+    fields = msgspec.json.decode(body)
+    return msgspec.json.encode({key: fields[key] for key in fields if key not in ("signed", "reason_salt")}).decode()
+
+
+async def test_neither_an_unsigned_decision_nor_a_payout_of_another_one_passes_for_what_was_decided() -> None:
+    store = memory_store(partitions=1)
+    async with house_world(store=store) as world:
+        escrow_id, case_id = await opened(world)
+        assert (await resolve(world, case_id))[0] == 200
+        await sign(store)
+        bundle = await taken(BundleMaker(store.log, store.heads, clock=SystemClock()), escrow_id)
+
+    def findings(type: str, **changes: Any) -> str:
+        events = tuple(
+            msgspec.structs.replace(each, **{name: change(getattr(each, name)) for name, change in changes.items()})
+            if each.type == type
+            else each
+            for each in bundle.events
+        )
+        changed = msgspec.structs.replace(bundle, events=events)
+        return "\n".join(check_bundle(encoded(changed), trusted=frozenset({KEY_ID})).findings)
+
+    unsigned = findings("dispute_decided", body=without_signature, schema_version=lambda _: 1)
+    assert "the decision is not signed" in unsigned
+    for old, new in (('"buyer_share_bp":7000', '"buyer_share_bp":0'), ('"fee_atomic":4', '"fee_atomic":5')):
+        assert "the payout is not what was decided" in findings(
+            "payout_opened", body=lambda body, old=old, new=new: body.replace(old, new)
+        )

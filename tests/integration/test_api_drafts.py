@@ -47,6 +47,20 @@ async def test_what_an_assistant_prepares_the_arbiter_reads_and_the_parties_neve
         assert (await verify(world.house.store.log)).findings == ()
 
 
+@pytest.mark.parametrize("party", [BUYER, VENDOR])
+async def test_a_party_who_assists_the_arbiter_sees_no_draft_of_the_own_case(party: str) -> None:
+    async with house_world() as world:
+        _, case_id = await prepared(world)
+        assert (await write(world, case_id, "Ask for the receipt.", **ANN))[0] == 200
+        assert (await world.ask("POST", "/api/arbiters/assistants", {"assistant": party}, user=ARBITER))[0] == 200
+        who: dict[str, Any] = {"user": party, "rights": (Right.ASSISTANT,)}
+        for status, problem in (
+            await world.ask("GET", f"/api/disputes/{case_id}/drafts", **who),
+            await write(world, case_id, "The buyer is right.", **who),
+        ):
+            assert (status, problem["code"]) == (404, "no_such_case")
+
+
 async def test_a_draft_is_kept_once_and_sealed() -> None:
     async with house_world() as world:
         escrow_id, case_id = await prepared(world)

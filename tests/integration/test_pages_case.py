@@ -5,8 +5,11 @@ import re
 from collections.abc import AsyncIterator
 from html import unescape
 
+import msgspec
 import pytest
 
+from domain.chain import ChainView
+from domain.ids import OneTimeKey
 from domain.roles import Role
 from service.auth import Right
 from service.pages import cases
@@ -14,7 +17,7 @@ from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
 from tests.page_world import Site, Visit
 from tests.patience import PATIENCE_S
 from tests.pictures import jpeg
-from tests.worlds import PAYOUT_HASH, house_world
+from tests.worlds import PAYOUT_HASH, deposit, house_world
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)"> \'"&amp; {{ 7*7 }} </textarea>'
 CLAIM = "An empty box."
@@ -279,6 +282,42 @@ async def test_a_decision_is_repeated_before_it_is_taken(site: Site, fields: dic
         for amount in ("0.653268", "1.306732", "0.0400"):
             assert amount in text
     assert await site.world.version(escrow_id) == version
+
+
+async def test_a_decision_that_would_pay_other_amounts_than_were_confirmed_is_confirmed_anew(site: Site) -> None:
+    escrow_id, case_id = await disputed(site)
+    path = f"/arbiter/disputes/{case_id}"
+    visit, fields = await site.visit(ARBITER), {"decision": "release", "reason": "It was full."}
+    await visit.get(path)
+    assert "1.9600" in await visit.post(f"{path}/confirm", fields)
+    outputs = (deposit(), msgspec.structs.replace(deposit(), one_time_key=OneTimeKey("e" * 64)))
+    await site.world.tell(escrow_id, await site.world.seen(escrow_id, ChainView(height=112, outputs=outputs)))
+    version = await site.world.version(escrow_id)
+    text = await visit.post(f"{path}/decide", fields)
+    assert (visit.status, "Nothing is decided yet" in text) == (409, True)
+    assert all(amount in text for amount in ("2.0000", "1.9600", "0.0400"))
+    assert await site.world.version(escrow_id) == version
+    assert await visit.post(f"{path}/decide", fields) == f"{path}#decision"
+
+
+async def test_a_decision_without_a_confirmation_is_confirmed_first(site: Site) -> None:
+    escrow_id, case_id = await disputed(site)
+    version = await site.world.version(escrow_id)
+    visit = await site.visit(ARBITER)
+    await visit.get(f"/arbiter/disputes/{case_id}")
+    text = await visit.post(f"/arbiter/disputes/{case_id}/decide", {"decision": "refund", "reason": "It was empty."})
+    assert (visit.status, "1.9600" in text) == (409, True)
+    assert await site.world.version(escrow_id) == version
+
+
+async def test_a_confirmed_decision_sent_twice_is_taken_once(site: Site) -> None:
+    _, case_id = await disputed(site)
+    path, fields = f"/arbiter/disputes/{case_id}", {"decision": "refund", "reason": "It was empty."}
+    visit = await site.visit(ARBITER)
+    await visit.get(path)
+    await visit.post(f"{path}/confirm", fields)
+    for _ in range(2):
+        assert await visit.post(f"{path}/decide", fields) == f"{path}#decision"
 
 
 async def test_a_party_decides_nothing(site: Site) -> None:

@@ -233,6 +233,36 @@ async def test_a_form_that_is_none_is_refused(site: Site) -> None:
         assert answer.status == 413
 
 
+PART = b'--B\r\nContent-Disposition: form-data; name="form_token"\r\n'
+URLENCODED = "application/x-www-form-urlencoded; charset="
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data; boundary=B", b"--B\r\n:::\r\n\r\na\r\n--B--\r\n"),
+        ("multipart/form-data; boundary=B", PART + b"Content-Type: text/plain; charset=none\r\n\r\na\r\n--B--\r\n"),
+        ("multipart/form-data; boundary=B", PART + b"Content-Transfer-Encoding: none\r\n\r\na\r\n--B--\r\n"),
+        (URLENCODED + "none", b"form_token=a"),
+        (URLENCODED + "base64", b"form_token=a"),
+        (URLENCODED + "utf-7", b"form_token=+2AA-"),
+    ],
+)
+async def test_a_form_that_nobody_can_read_is_its_senders_fault(site: Site, kind: str, body: bytes) -> None:
+    visit = site.browser()
+    async with visit.session.post(site.url + "/login", data=body, headers={"Content-Type": kind}) as answer:
+        assert (answer.status, answer.content_type) == (400, "text/html")
+
+
+async def test_a_cookie_of_bytes_that_are_no_text_is_none_of_ours(site: Site) -> None:
+    host, port = site.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /login HTTP/1.1\r\nHost: a\r\nCookie: thirdkey=\xff\xfe\r\nConnection: close\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_every_page_forbids_what_it_does_not_need(site: Site) -> None:
     visit = await site.visit(BUYER)
     for path in ("/login", "/cases", "/cases/case_" + "0" * 32, "/arbiter/disputes", "/static/thirdkey.css"):

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from domain import commands as c
 from domain import events as e
 from domain.deadlines import deadlines, overlap_s
-from domain.ids import Micros, Sealed, WalletId
+from domain.ids import CaseId, Micros, Sealed, WalletId
 from domain.roles import THREE, Role, SeatKind
 from domain.states import Cancelled, SetupFailed, name
 from domain.steps import Round, Step
@@ -29,6 +29,7 @@ from tests.given import (
     give_message,
     output,
     releasing,
+    spend,
     terms,
     view,
 )
@@ -150,6 +151,21 @@ def test_an_untouched_dispute_is_told_of_and_an_undecided_one_escalated() -> Non
     assert life.state.core.case is not None and life.state.core.case.escalated_at == life.now
     assert life.state.core.recovery == ("dispute_undecided",)
     life.passes(500 * HOUR_S).refused("nothing_due")
+
+
+def test_a_dispute_about_money_that_came_after_the_end_is_told_of_and_escalated_too() -> None:
+    late = (output(), output("late"))
+    life = completed().sees(view(*late, height=141, spends=(spend(),)))
+    life.when(c.OpenDispute(at=life.now, by=BUYER, case_id=CaseId("case-1"), claim=Sealed("claim")))
+    life.passes(72 * HOUR_S).then(e.ReminderDue)
+    life.passes(96 * HOUR_S).then(e.ReminderDue, e.DisputeEscalated, e.RecoveryItemOpened)
+    assert "dispute_undecided" in life.state.core.recovery
+    life.passes(500 * HOUR_S).refused("nothing_due")
+    reason = Sealed("because")
+    life.when(c.ResolveDispute(at=life.now, by=ARBITER, verdict=e.Verdict.REFUND, buyer_share_bp=None, reason=reason))
+    life.then_among(e.RecoveryItemClosed)
+    assert "dispute_undecided" not in life.state.core.recovery
+    assert (name(life.state), deadlines(life.state)) == ("completed", ())
 
 
 def test_a_dispute_under_review_is_not_untouched() -> None:

@@ -204,21 +204,25 @@ def test_a_decision_that_somebody_else_signed_anew_is_found() -> None:
     ]
 
 
-def test_a_decision_without_its_signature_is_found_unless_it_is_older_than_signatures() -> None:
+def test_a_decision_without_its_signature_is_found_unless_its_escrow_is_older_than_signatures() -> None:
     events = rewritten(ruled(before()), signed=None)
     assert findings(events) == ["the decision is not signed"]
-    older = [
-        msgspec.structs.replace(each, schema_version=1, body=unsigned(each.body))
-        if each.type == "dispute_decided"
-        else each
-        for each in events
-    ]
-    assert findings(older) == []
+    posing = older(events, "dispute_decided", 1, ("signed", "reason_salt"))
+    assert findings(posing) == ["the decision is not signed"]
+    assert findings(older(posing, "escrow_created", 2, ("draw",))) == []
     assert not decision_holds(ruled(before(), signed=None).state)
 
 
-def unsigned(body: bytes) -> bytes:
-    """A decision as the first version wrote it."""
+def older(events: list[Recorded], type: str, version: int, without: tuple[str, ...]) -> list[Recorded]:
+    """The same log with events of a type as an earlier version wrote them."""
+    return [
+        msgspec.structs.replace(each, schema_version=version, body=_without(each.body, without))
+        if each.type == type
+        else each
+        for each in events
+    ]
+
+
+def _without(body: bytes, names: tuple[str, ...]) -> bytes:
     fields = msgspec.json.decode(body)
-    del fields["signed"], fields["reason_salt"]
-    return msgspec.json.encode(fields)
+    return msgspec.json.encode({name: fields[name] for name in fields if name not in names})
