@@ -12,6 +12,7 @@ from service.app import make_app
 from service.auth import Right, issue_login
 from service.pages.cases import MOVES
 from service.pages.moves import Moves
+from tests.serving import stop_serving
 from tests.worlds import World
 
 FIELD = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
@@ -78,7 +79,7 @@ class Site:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        await stop_serving(self._runner)
         for session in self._sessions:
             await session.close()
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from actors.ports import ChainTx, DaemonDown, KeyImageStatus
 from tests.scan_world import MemoryChain
+from tests.serving import stop_serving
 
 SPENT = [KeyImageStatus.UNSPENT, KeyImageStatus.IN_CHAIN, KeyImageStatus.IN_POOL]
 
@@ -81,7 +82,7 @@ async def answering(chain: MemoryChain) -> AsyncIterator[Door]:
     try:
         yield door
     finally:
-        await runner.cleanup()
+        await stop_serving(runner)
 
 
 def _entry(tx: ChainTx) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from actors.monero_programs import reserved_port
 from actors.ports import WalletRefused, WalletUnknown
 from actors.simulation import SimWallet
 from tests.chaos.wire import WALLET_CALLS
+from tests.serving import stop_serving
 
 NONCE = "b0b0cafe"
 
@@ -65,7 +66,7 @@ class WalletServer:
         """Listens no more: whoever calls is refused."""
         self.recover()
         if self._runner is not None:
-            await self._runner.cleanup()
+            await stop_serving(self._runner)
             self._runner = None
 
     async def die(self) -> None:

@@ -26,6 +26,7 @@ from actors.simulation.chain import SimTx
 from domain.ids import Address
 from domain.money import Atomic
 from domain.roles import THREE
+from tests.serving import stop_serving
 
 Params: TypeAlias = Mapping[str, Any]
 Call: TypeAlias = Callable[[SimWallet, Params], Awaitable[object]]
@@ -76,7 +77,7 @@ class WireWorld:
     async def stop(self) -> None:
         """Ends the server."""
         if self._runner is not None:
-            await self._runner.cleanup()
+            await stop_serving(self._runner)
 
     def payouts(self) -> Sequence[SimTx]:
         """Every transaction in chain or pool that spends something: only an escrow's wallets do."""

@@ -10,6 +10,7 @@ from actors.monero_programs import reserved_port
 from actors.ports import DaemonDown, KeyImageStatus
 from actors.simulation.fees import FEE_PER_WEIGHT
 from domain.ids import KeyImage, TxHash
+from tests.serving import stop_serving
 
 UNKNOWN = TxHash("11" * 32)
 
@@ -89,7 +90,7 @@ async def node() -> AsyncIterator[FakeNode]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     node.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield node
-    await runner.cleanup()
+    await stop_serving(runner)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from aiohttp import web
 from actors.monero_programs import reserved_port
 from actors.ports import Destination, WalletFault, WalletRefused, WalletUnknown
 from actors.wallet_rpc import HttpWallet
+from tests.serving import stop_serving
 
 RECORDINGS = Path(__file__).parent.parent / "fixtures" / "monero-rpc"
 FILES = ("01-flow", "03-errors", "05-spend-b", "07-misc")
@@ -105,7 +106,7 @@ async def replay() -> AsyncIterator[Replay]:
     await site.start()
     replay.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield replay
-    await runner.cleanup()
+    await stop_serving(runner)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from service.logs import configure_logs
 from tests.given import BUYER, VENDOR
 from tests.integration.test_api_bad_input import refused
 from tests.patience import PATIENCE_S
+from tests.serving import stop_serving
 from tests.sim_world import until_true
 from tests.worlds import World, house_world
 
@@ -45,7 +46,7 @@ async def doors(world: World) -> AsyncIterator[int]:
     try:
         yield int(runner.addresses[0][1])
     finally:
-        await runner.cleanup()
+        await stop_serving(runner)
 
 
 async def sent_raw(port: int, *pieces: bytes) -> bytes:
