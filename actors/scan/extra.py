@@ -116,6 +116,7 @@ class _Reader:
         return tuple(joined[at : at + POINT_BYTES] for at in range(0, len(joined), POINT_BYTES))
 
     def number(self) -> int:
+        """Reads a number of at most 64 bits, seven in a byte and the least first; stops where the wallet would."""
         value = shift = 0
         while shift < VARINT_BITS_MAX:
             group = self.take(1)[0]

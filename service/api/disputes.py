@@ -215,7 +215,7 @@ async def _no_conflict(request: web.Request, state: Escrow) -> None:
 
 
 async def _own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
-    """Returns the escrow of a case; to all but its three and administrators, who may not act in it, there is none."""
+    """Returns the escrow of a case to its three, and to administrators, whose commands are refused later."""
     try:
         state = await seen(request, escrow_id_of_case(CaseId(case_id)), caller)
     except Refusal:

@@ -135,6 +135,10 @@ _TOUCH: dict[str, tuple[Callable[[Tampered], object], str]] = {
         lambda t: t.rewrite("payout_proposed", body=_canonical(t.body("payout_proposed") | {"network_fee": 1})),
         "not the sum of its inputs",
     ),
+    "rechained: the inputs' sum": (
+        lambda t: t.rewrite("payout_proposed", body=_canonical(t.body("payout_proposed") | {"inputs_atomic": 1})),
+        "not proposed over what its inputs are worth",
+    ),
     "rechained: an earlier moment": (
         lambda t: t.rewrite("shipped", occurred_at=1, body=_canonical(t.body("shipped") | {"at": 1})),
         "occurred before",

@@ -1,15 +1,19 @@
 """What the chain shows of a payout is compared with what was signed: each difference is an item for people."""
 
+from functools import partial
+
 import pytest
 from msgspec.structs import replace
 
 from domain import commands as c
 from domain.chain import SeenOutput, SeenSpend, TxFacts
-from domain.checks import shown_faults
-from domain.ids import OneTimeKey, TxHash
+from domain.checks import Described, shown_faults
+from domain.checks import faults as checked
+from domain.events import FeeBand
+from domain.ids import Address, OneTimeKey, TxHash
 from domain.money import Atomic
 from domain.roles import Role
-from tests.given import BUYER, NETWORK_FEE, VENDOR, Life, funded, output, releasing, spend, view
+from tests.given import AMOUNT, BUYER, NETWORK_FEE, VENDOR, Life, funded, output, releasing, spend, view
 
 RIGHT = TxFacts(network_fee=NETWORK_FEE, unlock_time=0, outputs=2)
 
@@ -55,6 +59,28 @@ def test_whatever_differs_is_named_and_people_must_look(facts: TxFacts, fault: s
     life = shown(sent(), replace(spend(), facts=facts))
     assert faults(life) == (fault,)
     assert life.state.core.recovery == ("payout_differs",)
+
+
+def test_a_set_over_an_output_that_was_paid_again_since_is_not_signed() -> None:
+    life = releasing()
+    epoch = life.money.payouts[-1].epochs[-1]
+    vendors = {Role.VENDOR: Address("vendor's")}
+    described = Described(
+        amount_in=AMOUNT,
+        amount_out=Atomic(AMOUNT - NETWORK_FEE),
+        recipients=((vendors[Role.VENDOR], Atomic(AMOUNT - NETWORK_FEE)),),
+        change_amount=Atomic(0),
+        change_address="",
+        fee=NETWORK_FEE,
+        unlock_time=0,
+        payment_id="",
+    )
+    judged = partial(checked, epoch=epoch, addresses=vendors, fee_band=FeeBand(Atomic(1), NETWORK_FEE))
+    assert judged([described], money=life.money) == ()
+    deposit = life.money.deposits[OneTimeKey("out-1")]
+    worth_more = replace(life.money, deposits={deposit.one_time_key: replace(deposit, amount=Atomic(AMOUNT + 1))})
+    assert judged([described], money=worth_more) == ("amount_in",)
+    assert judged([replace(described, amount_in=Atomic(AMOUNT + 1))], money=worth_more) == ("amount_in", "balance")
 
 
 def test_change_that_nobody_decided_is_found_by_the_view_key() -> None:
