@@ -6,7 +6,6 @@ import msgspec
 
 from domain import commands as c
 from domain import events as e
-from domain.dispute import UNDECIDED
 from domain.events import AnyEvent
 from domain.ids import Micros
 from domain.refusals import Refused
@@ -108,7 +107,7 @@ def _shipping(state: Funded) -> list[Deadline]:
 
 def _dispute(state: Escrow) -> list[Deadline]:
     case, policy = state.core.case, state.core.terms.policy
-    if case is None or case.status not in UNDECIDED:
+    if case is None or not case.undecided:
         return []
     untouched = case.status is CaseStatus.OPEN
     return [

@@ -36,7 +36,6 @@ from domain.refusals import Refused
 from domain.states import (
     TERMINAL,
     AwaitingFunding,
-    CaseStatus,
     Escrow,
     Failure,
     Funded,
@@ -302,7 +301,7 @@ def paid_by(money: Money, spend: Spend) -> Payout | None:
 
 def _case_follows(state: Escrow, *, at: Micros) -> AnyEvent | None:
     case, money = state.core.case, money_of(state)
-    if case is None or money is None or case.status in (CaseStatus.RESOLVED, CaseStatus.CLOSED):
+    if case is None or money is None or case.over:
         return None
     ruling = next((each for each in money.payouts if each.purpose is e.Purpose.RULING), None)
     if ruling and ruling.ended == "final" and (paid := _final_of(money, ruling)):

@@ -23,8 +23,6 @@ from domain.states import (
 )
 from domain.terms import arbiter_fee
 
-UNDECIDED = (CaseStatus.OPEN, CaseStatus.UNDER_REVIEW)
-OVER = (CaseStatus.RESOLVED, CaseStatus.CLOSED)
 MESSAGES_MAX = 100
 """Messages of one of the three in one case: nobody takes the others' room."""
 OVERTAKEN = "spent_otherwise"
@@ -64,7 +62,7 @@ def add_claim(state: Escrow, command: c.AddClaim) -> list[AnyEvent] | Refused:
         return Refused("not_a_party")
     if case is None:
         return Refused("no_case")
-    if case.status not in UNDECIDED:
+    if not case.undecided:
         return Refused("case_closed")
     if role in case.claims:
         return Refused("already_given")
@@ -78,7 +76,7 @@ def add_message(state: Escrow, command: c.AddMessage) -> list[AnyEvent] | Refuse
         return Refused("not_of_the_case")
     if case is None:
         return Refused("no_case")
-    if case.status in OVER:
+    if case.over:
         return Refused("case_closed")
     if command.reply_to is not None and not 1 <= command.reply_to <= len(case.messages):
         return Refused("message_unknown")
@@ -106,9 +104,7 @@ def review(state: Escrow, command: c.ReviewDispute) -> list[AnyEvent] | Refused:
     case = state.core.case
     if case is None:
         return Refused("no_case")
-    if case.status is CaseStatus.UNDER_REVIEW:
-        return []
-    return [e.DisputeReviewed(at=command.at)] if case.status is CaseStatus.OPEN else Refused("case_closed")
+    return _taken_up(case, Role.ARBITER, at=command.at) if case.undecided else Refused("case_closed")
 
 
 def resolve(state: Escrow, command: c.ResolveDispute) -> list[AnyEvent] | Refused:
@@ -118,7 +114,7 @@ def resolve(state: Escrow, command: c.ResolveDispute) -> list[AnyEvent] | Refuse
     case, money = state.core.case, money_of(state)
     if case is None or money is None:
         return Refused("no_case")
-    if case.status not in UNDECIDED:
+    if not case.undecided:
         return Refused("case_closed")
     if not isinstance(state, (Disputed, *TERMINAL)):
         return Refused("wrong_state")

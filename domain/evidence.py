@@ -2,7 +2,6 @@
 
 from domain import commands as c
 from domain import events as e
-from domain.dispute import UNDECIDED
 from domain.events import AnyEvent
 from domain.ids import PhotoId, UserId
 from domain.refusals import Refused
@@ -43,7 +42,7 @@ def may_add(state: Escrow, *, by: UserId, sha256: str | None = None) -> Refused 
         return Refused("not_a_party")
     if case is None:
         return Refused("no_case")
-    if case.status not in UNDECIDED:
+    if not case.undecided:
         return Refused("case_closed")
     own = [each for each in case.evidence if each.by is role]
     same = next((each for each in own if each.sha256 == sha256), None)

@@ -72,7 +72,7 @@ def _message(event: e.DisputeMessageAdded) -> CaseMessage:
 def _with_verdict(case: Case, event: e.DisputeDecided) -> Case:
     return replace(
         case,
-        status=CaseStatus.DECIDED,
+        status=CaseStatus.UNDER_REVIEW,
         verdict=event.verdict,
         buyer_share_bp=event.buyer_share_bp,
         fee_atomic=event.fee_atomic,

@@ -11,7 +11,6 @@ from domain.setup import payin_address
 from domain.signing import drop_payout, may_be_broadcast, open_payout, open_refund, open_release
 from domain.states import (
     AwaitingFunding,
-    CaseStatus,
     Delivering,
     Disputed,
     Escrow,
@@ -183,7 +182,7 @@ def _settlement_refused(state: Escrow) -> Refused | None:
         return Refused("nothing_to_pay")
     if may_be_broadcast(state, money.payout):
         return Refused("already_broadcast")
-    if case and case.status is CaseStatus.DECIDED:
+    if case and not case.over and not case.undecided:
         return Refused("case_closed")
     return None
 
@@ -220,7 +219,7 @@ def _settle(
     assert money is not None
     # The one who receives more proposes: whoever cosigns holds the other's consent in its hands.
     proposer = Role.BUYER if buyer_share_bp * 2 > BP_ALL else Role.VENDOR
-    open_case = case is not None and case.status in (CaseStatus.OPEN, CaseStatus.UNDER_REVIEW)
+    open_case = case is not None and case.undecided
     return [
         *drop_payout(state, at=at, reason="agreed"),
         accepted,

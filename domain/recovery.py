@@ -6,7 +6,6 @@ from domain import commands as c
 from domain import events as e
 from domain.checks import shown_faults
 from domain.difference import CHAIN_DIFFERS
-from domain.dispute import UNDECIDED
 from domain.events import AnyEvent
 from domain.ids import Micros
 from domain.payout import fee_due, is_change, usable
@@ -101,7 +100,7 @@ def _passes(state: Escrow, reason: str) -> bool:
         case "stuck":
             return not isinstance(state, ReleasingRecoveryNeeded | RefundingRecoveryNeeded)
         case "dispute_undecided":
-            return state.core.case is None or state.core.case.status not in UNDECIDED
+            return state.core.case is None or not state.core.case.undecided
         case "spent_by_others" | "payout_differs":
             return False  # nobody but people can say that it is dealt with
         case _:

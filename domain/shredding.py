@@ -4,7 +4,7 @@ from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent
 from domain.refusals import Refused
-from domain.states import TERMINAL, CaseStatus, Deposit, Escrow, Money, money_of
+from domain.states import TERMINAL, Deposit, Escrow, Money, money_of
 from domain.terms import Policy
 
 DAY = 24 * 3_600 * 1_000_000
@@ -34,7 +34,7 @@ def unsettled_of(state: Escrow) -> str | None:
     core, money = state.core, money_of(state)
     if core.recovery:
         return "recovery_item"
-    if core.case is not None and core.case.status not in (CaseStatus.RESOLVED, CaseStatus.CLOSED):
+    if core.case is not None and not core.case.over:
         return "case"
     if money is None:
         return None

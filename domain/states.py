@@ -54,13 +54,14 @@ class Failure(Record, frozen=True, kw_only=True):
 
 
 class CaseStatus(StrEnum):
-    """Where a case stands."""
+    """Where a case stands; whether it is decided is told apart, by `Case.decided_at`."""
 
     OPEN = "open"
     UNDER_REVIEW = "under_review"
-    DECIDED = "decided"
+    """From the arbiter's first act until the payout of the decision is final."""
     RESOLVED = "resolved"
     CLOSED = "closed"
+    """Ended without a decision that was paid: settled by the parties, or the money went otherwise."""
 
 
 class CaseMessage(Record, frozen=True, kw_only=True, gc=False):
@@ -118,6 +119,16 @@ class Case(Record, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...] = ()
     late: bool = False
     """Opened after the end of the order, about money that came later."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen in it."""
+        return self.status in (CaseStatus.RESOLVED, CaseStatus.CLOSED)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the arbiter may still decide it."""
+        return not self.over and self.decided_at is None
 
 
 class Offer(Record, frozen=True, kw_only=True):

@@ -17,7 +17,6 @@ from domain.states import (
     TERMINAL,
     AwaitingFunding,
     Cancelled,
-    CaseStatus,
     Completed,
     Core,
     Delivering,
@@ -235,7 +234,7 @@ def _choices(state: Escrow) -> Iterator[tuple[Role | Awaited, str]]:
             yield Role.VENDOR, "ship"
         case Delivering():
             yield Role.BUYER, "confirm_delivery"
-        case Disputed() if state.core.case and state.core.case.status in (CaseStatus.OPEN, CaseStatus.UNDER_REVIEW):
+        case Disputed() if state.core.case and state.core.case.undecided:
             yield Role.ARBITER, "decide"
         case _:
             return

@@ -92,7 +92,7 @@ def disputes(standing: Standing) -> Sequence[DisputeRow]:
         amount=terms.amount,
         state=name(state),
         status=case.status,
-        awaited=case.status not in (CaseStatus.RESOLVED, CaseStatus.CLOSED),
+        awaited=not case.over,
         opened_by=case.opened_by,
         opened_at=case.opened_at,
         touched_at=case.touched_at,

@@ -88,6 +88,8 @@ class DisputeLine(Answer, frozen=True, kw_only=True):
     touched_at: str
     """The last act of any of the three in it."""
     escalated_at: str | None
+    decided_at: str | None
+    """Null before the decision; the status is `under_review` until the decision is paid."""
 
 
 class DisputePage(Answer, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ from domain import commands as c
 from domain import events as e
 from domain.commands import AnyCommand
 from domain.decision import statement_bytes
-from domain.dispute import UNDECIDED
 from domain.ids import CaseId, EscrowId, Sealed
 from domain.roles import Role
 from domain.states import Escrow
@@ -207,7 +206,7 @@ async def _no_conflict(request: web.Request, state: Escrow) -> None:
 
     Not one that is taken already: repeated, it is answered as before.
     """
-    if state.core.case is None or state.core.case.status not in UNDECIDED:
+    if state.core.case is None or not state.core.case.undecided:
         return
     terms, roster = state.core.terms, await request.app[ARBITERS].roster()
     if roster.conflicted(terms.arbiter_id, (terms.buyer_id, terms.vendor_id)):

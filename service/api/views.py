@@ -81,6 +81,7 @@ def dispute_line(row: DisputeRow) -> k.DisputeLine:
         opened_at=moment(row.opened_at),
         touched_at=moment(row.touched_at),
         escalated_at=_maybe(row.escalated_at),
+        decided_at=_maybe(row.decided_at),
     )
 
 

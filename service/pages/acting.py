@@ -17,7 +17,7 @@ from service.api.disputes import case_id_of
 from service.api.door import Command, now, role_in, seen
 from service.api.drafts import prepare_draft
 from service.auth import Caller
-from service.pages.cases import UNDECIDED, case_page, case_state, path_of
+from service.pages.cases import case_page, case_state, path_of
 from service.pages.door import PageHandler, asked, form_of, page, person_in, see_other, shown
 from service.pages.payouts import NETWORK_FEE_NOTE, parts_of
 from service.pages.words import read_share
@@ -65,7 +65,7 @@ async def take_decision(request: web.Request) -> web.StreamResponse:
     form = await form_of(request)
     confirmed = form.pop(CONFIRMED, "")
     state = await case_state(request)
-    if state.core.case is not None and state.core.case.status in UNDECIDED:
+    if state.core.case is not None and state.core.case.undecided:
         answer = await _confirmation(request, state, form, confirmed=confirmed)
         if answer is not None:
             return answer

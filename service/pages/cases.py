@@ -32,14 +32,11 @@ FILTERS = {
     "all": "All",
     "open": "Open",
     "under_review": "Under review",
-    "decided": "Decided",
     "resolved": "Resolved",
 }
 """What a list shows, by the status that is asked for."""
 PAGE_MAX = 50
 """Cases on a page of the list."""
-UNDECIDED = (CaseStatus.OPEN, CaseStatus.UNDER_REVIEW)
-OVER = (CaseStatus.RESOLVED, CaseStatus.CLOSED)
 MESSAGES_MAX = 300
 """Messages on a page: as many as the three may write in one case."""
 ASSISTANT = "assistant"
@@ -121,7 +118,7 @@ async def case_page(
         given={side.value: side in state.core.case.claims for side in Role},
         may=_may(state, role),
         draft=dict(NO_DRAFT) | dict(draft),
-        previews=previews(state, at=now(request)) if state.core.case.status in UNDECIDED else (),
+        previews=previews(state, at=now(request)) if state.core.case.undecided else (),
         preview_note=NETWORK_FEE_NOTE,
         payout=payout_shown(state, facts),
         waiting=waiting(facts, role=role),
@@ -136,11 +133,11 @@ def _may(state: Escrow, role: Role | None) -> dict[str, bool]:
     """Says which forms are offered; whether they are followed is decided by the rules alone."""
     case = state.core.case
     assert case is not None
-    undecided, arbiter, party = case.status in UNDECIDED, role is Role.ARBITER, role in PARTIES
+    undecided, arbiter, party = case.undecided, role is Role.ARBITER, role in PARTIES
     return {
         "upload": undecided and party,
         "answer": undecided and party and role not in case.claims,
-        "say": role is not None and case.status not in OVER,
+        "say": role is not None and not case.over,
         "review": arbiter and case.status is CaseStatus.OPEN,
         "decide": arbiter and undecided,
     }

@@ -19,7 +19,6 @@ VERDICTS = {
 STATUSES = {
     "open": "Open",
     "under_review": "Under review",
-    "decided": "Decided",
     "resolved": "Resolved",
     "closed": "Closed",
 }

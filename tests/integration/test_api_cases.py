@@ -54,7 +54,10 @@ async def test_an_arbiter_finds_its_cases_until_they_are_resolved_newest_first(w
     assert {each["status"] for each in page["cases"]} == {"open"}
     await _decide(world, first_case)
     _, page = await world.ask("GET", "/api/disputes/arbiter", user=ARBITER)
-    assert [each["status"] for each in page["cases"]] == ["open", "decided"]
+    assert [(each["status"], each["decided_at"] is None) for each in page["cases"]] == [
+        ("open", True),
+        ("under_review", False),
+    ]
     await world.sign(first, proposer=Role.BUYER, cosigner=Role.ARBITER)
     await world.make_final(first)
     _, page = await world.ask("GET", "/api/disputes/arbiter", user=ARBITER)
@@ -83,8 +86,7 @@ async def test_an_arbiter_finds_a_case_by_its_status_its_age_and_any_name_in_it(
     order = (await world.state(first)).core.terms.order_id
     for query, found in {
         "status=open": [],
-        "status=under_review": [second_case],
-        "status=decided": [first_case],
+        "status=under_review": [second_case, first_case],
         "status=resolved": [],
         "status=all": [second_case, first_case],
         f"q={first_case}": [first_case],
@@ -156,7 +158,9 @@ async def test_a_case_undecided_for_a_week_is_escalated_once_and_shown_so() -> N
         assert [each["reasons"] for each in items["cases"]] == [["dispute_undecided"]]
 
 
-@pytest.mark.parametrize("query", ["after=%00", "limit=0", "limit=101", "status=lost", "limit=1&limit=2"])
+@pytest.mark.parametrize(
+    "query", ["after=%00", "limit=0", "limit=101", "status=lost", "status=decided", "limit=1&limit=2"]
+)
 async def test_a_query_that_means_nothing_is_refused(query: str) -> None:
     async with house_world() as world:
         for path in ("/api/disputes/arbiter", "/api/admin/recovery/list"):
@@ -174,7 +178,8 @@ async def test_the_three_of_a_case_see_both_claims_and_how_it_ended(world: World
     await _decide(world, case_id)
     await world.sign(escrow_id, proposer=Role.BUYER, cosigner=Role.ARBITER)
     _, shown = await world.ask("GET", f"/api/disputes/{case_id}")
-    assert (shown["case"]["status"], shown["case"]["winner_tx_hash"]) == ("decided", None)
+    assert (shown["case"]["status"], shown["case"]["winner_tx_hash"]) == ("under_review", None)
+    assert shown["case"]["decided_at"] is not None
     await world.make_final(escrow_id)
     _, shown = await world.ask("GET", f"/api/disputes/{case_id}")
     case = shown["case"]

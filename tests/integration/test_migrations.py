@@ -83,6 +83,26 @@ async def test_a_failing_migration_leaves_nothing_behind(postgres_dsn, folder):
     assert list(await migrate(postgres_dsn, folders=(folder,))) == ["900_good.sql"]
 
 
+async def test_a_case_that_was_called_decided_is_under_review_until_it_is_paid(postgres_empty_dsn, folder):
+    for name in ALL[ALL.index("014_case_statuses.sql") :]:
+        (folder / name).unlink()
+    await migrate(postgres_empty_dsn, folders=(folder,))
+    connection = await asyncpg.connect(postgres_empty_dsn)
+    for number, status in enumerate(("open", "decided", "resolved")):
+        await connection.execute(
+            "insert into model_disputes (generation, partition, escrow_id, case_id, order_id, buyer_id, vendor_id,"
+            " arbiter_id, amount, state, status, awaited, opened_by, opened_at, touched_at, fee_atomic)"
+            " values (1, 0, $1, $1, 'o', 'b', 'v', 'a', 1, 's', $2, true, 'buyer', $3, 1, 0)",
+            f"e{number}",
+            status,
+            number,
+        )
+    await migrate(postgres_empty_dsn)
+    rows = await connection.fetch("select status from model_disputes order by opened_at")
+    await connection.close()
+    assert [row["status"] for row in rows] == ["open", "under_review", "resolved"]
+
+
 async def test_the_number_of_partitions_is_fixed_when_the_log_is_created(postgres_dsn):
     await asyncio.gather(*(create_log(postgres_dsn, partitions=4) for _ in range(3)))
     with pytest.raises(PartitionsFixed, match="LOG_PARTITIONS=4 and cannot be opened with 2"):

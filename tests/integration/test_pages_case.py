@@ -340,6 +340,20 @@ async def test_a_second_decision_is_refused_with_its_reason(site: Site) -> None:
     assert visit.status == 409
 
 
+async def test_a_decided_case_is_under_review_until_it_is_paid_and_says_that_it_is_decided(site: Site) -> None:
+    escrow_id, case_id = await disputed(site)
+    visit = await site.visit(ARBITER)
+    await decide(visit, case_id, decision="refund", reason="It was empty.")
+    path = f"/arbiter/disputes/{case_id}"
+    for page in ("/arbiter/disputes", "/arbiter/disputes?status=under_review", path):
+        text = await visit.get(page)
+        assert ("Under review</span>" in text, "decided, not paid yet" in text) == (True, True), page
+    await site.world.sign(escrow_id, proposer=Role.BUYER, cosigner=Role.ARBITER)
+    await site.world.make_final(escrow_id)
+    text = await visit.get(path)
+    assert ("Resolved</span>" in text, "decided, not paid yet" in text) == (True, False)
+
+
 # -- live ------------------------------------------------------------------------------------------------------
 
 

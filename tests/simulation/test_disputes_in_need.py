@@ -31,7 +31,7 @@ async def test_a_case_is_opened_argued_and_decided_while_no_wallet_and_no_daemon
         await _decide(node, escrow_id)
         state = await node.desk.state(escrow_id)
         assert state is not None and state.core.case is not None
-        assert (state.core.case.status, len(state.core.case.messages)) == (CaseStatus.DECIDED, 3)
+        assert (state.core.case.undecided, len(state.core.case.messages)) == (False, 3)
         assert decision_holds(state), "signed with the key of the arbiter's own seat"
 
 

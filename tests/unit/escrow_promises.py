@@ -6,14 +6,13 @@ from domain import commands as c
 from domain import events as e
 from domain.commands import AnyCommand
 from domain.deadlines import deadlines
-from domain.dispute import UNDECIDED
 from domain.evolve import fold
 from domain.ids import OneTimeKey, UserId
 from domain.money import Atomic
 from domain.refusals import Refused
 from domain.roles import PARTIES, Role
 from domain.setup import is_placeholder, payin_address
-from domain.states import TERMINAL, CaseStatus, Epoch, Escrow, Money, Payout, money_of
+from domain.states import TERMINAL, Epoch, Escrow, Money, Payout, money_of
 from domain.steps import Step
 from domain.terms import FeeSettlement
 from domain.turns import Awaited, awaited, turns
@@ -138,10 +137,8 @@ class Promises:
                 assert payout is not None
                 assert turn.role is payout.cosigner
                 assert turn.role in self.decided[payout.number], "asked to sign before it decided"
-                assert case is None or case.status not in (CaseStatus.OPEN, CaseStatus.UNDER_REVIEW), (
-                    "a dispute is open"
-                )
-                if case is not None and case.status is CaseStatus.DECIDED:
+                assert case is None or not case.undecided, "a dispute is open"
+                if case is not None and case.decided_at is not None and not case.over:
                     assert payout.purpose is e.Purpose.RULING, "not what the arbiter ruled"
 
     def _address(self, after: Escrow) -> None:
@@ -239,7 +236,7 @@ def _ended(before: Escrow | None, after: Escrow) -> None:
         assert type(after) is type(before), "an end is an end"
         assert getattr(after, "outcome", None) == getattr(before, "outcome", None)
         case = after.core.case
-        assert not deadlines(after) or (case is not None and case.late and case.status in UNDECIDED)
+        assert not deadlines(after) or (case is not None and case.late and case.undecided)
 
 
 def _goes_on(after: Escrow) -> None:

@@ -202,7 +202,11 @@ def test_an_absent_loser_blocks_no_ruling() -> None:
 def test_a_case_is_resolved_only_when_its_payout_is_final() -> None:
     life = resolve(disputed(), Verdict.SPLIT, bp=5_000).give_proposal(Role.BUYER).give_signature(Role.ARBITER)
     life.broadcasts(Role.ARBITER).sees(view(output(), height=121, spends=(spend(),)))
-    assert case_of(life).status is CaseStatus.DECIDED
+    assert (case_of(life).status, case_of(life).undecided, case_of(life).over) == (
+        CaseStatus.UNDER_REVIEW,
+        False,
+        False,
+    )
     life.sees(view(output(), height=130, spends=(spend(),)))
     case = case_of(life)
     assert (case.status, case.winner_tx_hash, case.decided_at) == (CaseStatus.RESOLVED, "payout-tx", life.now)

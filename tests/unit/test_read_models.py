@@ -167,8 +167,8 @@ def test_a_case_is_followed_from_its_opening_to_its_payout() -> None:
     assert row.vendor_claim == "answer"
     decided = ruled()
     (row,) = disputes(standing_of(decided))
-    assert (row.status, row.awaited, row.decision, row.reason) == (CaseStatus.DECIDED, True, "refund", "reason")
-    assert (row.winner_tx_hash, row.fee_atomic) == (None, AMOUNT // 50)
+    assert (row.status, row.awaited, row.decision, row.reason) == (CaseStatus.UNDER_REVIEW, True, "refund", "reason")
+    assert (row.winner_tx_hash, row.fee_atomic, row.decided_at) == (None, AMOUNT // 50, row.touched_at)
     assert disputes(standing_of(delivering())) == ()
 
 
