@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from domain.draw import LINKS_MAX
-from domain.ids import EscrowId, Micros, Sealed, UserId
+from domain.ids import MICROS, EscrowId, Micros, Sealed, UserId
 from domain.limit_event import LimitEvent
 from domain.refusals import Refused
 
 ARBITERS_STREAM = "arbiters"
 DRAWS_STREAM = "arbiter-draws"
-MICROS = 1_000_000
 DRAFTS_MAX = 100
 """Drafts of one case."""
 CONFLICTS_MAX = 1_000
@@ -191,7 +190,7 @@ def candidates(
             if away.delegate is None:
                 continue
             standing_in = away.delegate
-        why = _unfit(roster, standing_in, parties=parties, at=at, ready_s=ready_s)
+        why = unfit(roster, standing_in, parties=parties, at=at, ready_s=ready_s)
         if why is None:
             eligible.add(standing_in)
         else:
@@ -200,7 +199,8 @@ def candidates(
     return Candidates(eligible=tuple(sorted(eligible)), excluded=left)
 
 
-def _unfit(roster: Roster, user: UserId, *, parties: frozenset[UserId], at: Micros, ready_s: int) -> str | None:
+def unfit(roster: Roster, user: UserId, *, parties: frozenset[UserId], at: Micros, ready_s: int) -> str | None:
+    """Says why somebody can be no judge of these two now, in a word; None when they can."""
     away = roster.away.get(user)
     if user in parties:
         return "party"

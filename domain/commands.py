@@ -308,6 +308,12 @@ class ObserveChain(Command, frozen=True, kw_only=True):
     version: int
 
 
+class ReportArbiterReady(Command, frozen=True, kw_only=True):
+    """Reports that the arbiter may judge the two, is not away, and when it was last seen."""
+
+    seen_at: Micros
+
+
 class ReportComparison(Command, frozen=True, kw_only=True):
     """Reports how the escrow, at `version`, compares with a fresh look at the chain, `height` blocks high."""
 
@@ -351,6 +357,6 @@ AnyCommand = (
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
     | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
     | GiveExport | TellKeyImages | GiveProposal | SetFeeBand | GiveSignature | ReportBroadcast | AbandonEpoch
-    | ObserveChain | ReportComparison | PassTime | RetryTransaction | NoteRecovery | ShredKey
+    | ReportArbiterReady | ObserveChain | ReportComparison | PassTime | RetryTransaction | NoteRecovery | ShredKey
 )  # fmt: skip
 """The closed set of commands."""

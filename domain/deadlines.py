@@ -7,7 +7,7 @@ import msgspec
 from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent
-from domain.ids import Micros
+from domain.ids import MICROS, Micros
 from domain.refusals import Refused
 from domain.roles import SeatKind
 from domain.setup import awaited_seats
@@ -31,7 +31,6 @@ from domain.states import (
     name,
 )
 
-MICROS = 1_000_000
 Outages = tuple[tuple[Micros, Micros], ...]
 
 

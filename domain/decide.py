@@ -117,6 +117,8 @@ def _rule(state: Escrow, command: AnyCommand) -> list[AnyEvent] | Refused:
             return evidence.show(state, command)
         case c.ObserveChain():
             return ledger.observe(state, command)
+        case c.ReportArbiterReady():
+            return setup.report_ready(state, command)
         case c.ReportComparison():
             return reconcile.compared(state, command)
         case c.PassTime():

@@ -286,6 +286,12 @@ class DisputeClosed(Event, frozen=True, kw_only=True):
 # -- time, recovery, the end of retention ---------------------------------------------------------------------
 
 
+class ArbiterReady(Event, frozen=True, kw_only=True):
+    """The arbiter was there shortly before: the address to pay to may be shown."""
+
+    seen_at: Micros
+
+
 class ReminderDue(Event, frozen=True, kw_only=True):
     """A deadline that ends nothing has passed: somebody is reminded."""
 
@@ -360,7 +366,7 @@ AnyEvent = (
     | ExportGiven | KeyImagesTold | PayoutOpened | PayoutApproved | PayoutDropped | EpochOpened | PayoutProposed
     | FeeBandSet | PayoutSigned | PayoutBroadcast | EpochAbandoned | EscrowCompleted | EscrowRefunded | LeftoverPaid
     | ArbiterFeePaid
-    | ReminderDue | StuckStageReached | ManualRecoveryRequired | ChainCompared
+    | ArbiterReady | ReminderDue | StuckStageReached | ManualRecoveryRequired | ChainCompared
     | RecoveryItemOpened | RecoveryItemClosed | RecoveryActionTaken | KeyShredded
 )  # fmt: skip
 """The closed set of events of an escrow's stream."""

@@ -33,7 +33,7 @@ from domain.states import (
 
 # -- the order -----------------------------------------------------------------------------------------------
 
-OrderEvent = e.PayoutAddressSet | e.AddressChangeProposed | e.AddressChangeAgreed | e.Cancelled
+OrderEvent = e.PayoutAddressSet | e.AddressChangeProposed | e.AddressChangeAgreed | e.ArbiterReady | e.Cancelled
 """The order itself, and where its money goes."""
 
 
@@ -48,6 +48,8 @@ def order_part(state: Escrow, event: OrderEvent) -> Escrow:
             return with_core(state, _ask_address(core, event))
         case e.AddressChangeAgreed():
             return with_core(state, _change_address(core, event.role))
+        case e.ArbiterReady():
+            return with_core(state, replace(core, arbiter_ready_at=event.at))
         case e.Cancelled():
             return Cancelled(core=core, reason=event.reason, money=money_of(state))
 

@@ -25,3 +25,5 @@ Sealed = NewType("Sealed", str)
 """Base64 of an encrypted field. The domain carries it and never looks inside."""
 Micros = NewType("Micros", int)
 """A moment: microseconds since the Unix epoch, UTC."""
+MICROS = 1_000_000
+"""Of a second."""

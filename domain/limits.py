@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from domain.arbiters import AnyArbiterEvent, AnyDrawEvent, DraftPrepared
-from domain.ids import EscrowId, Micros, OrderId, UserId, WalletId
+from domain.ids import MICROS, EscrowId, Micros, OrderId, UserId, WalletId
 from domain.limit_event import LimitEvent as LimitEvent
 from domain.money import Atomic
 from domain.refusals import Refused
@@ -19,7 +19,6 @@ from domain.roles import Role, SeatKind
 from domain.states import TERMINAL, Escrow, money_of
 from domain.terms import Terms
 
-MICROS = 1_000_000
 CLAIM_UNUSED_S = 3_600
 """After so long a claim whose escrow was never created may be replaced. Creation follows its claim at once."""
 LIVE_STREAM = "limits-live"

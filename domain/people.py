@@ -3,7 +3,7 @@
 from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent, Purpose
-from domain.ids import UserId
+from domain.ids import MICROS, UserId
 from domain.payout import BP_ALL, unspent
 from domain.refusals import Refused
 from domain.roles import PARTIES, Role, other_party
@@ -22,7 +22,6 @@ from domain.states import (
 )
 
 SHIP_LATER_MAX_S = 90 * 24 * 3_600
-MICROS = 1_000_000
 
 
 def role_of(state: Escrow, user: UserId) -> Role | None:

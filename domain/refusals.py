@@ -10,6 +10,7 @@ SENTENCES: dict[str, str] = {
     "address_change_pending": "A change of this payout address already waits for consent.",
     "agreement_none": "There is no open proposal with this number.",
     "agreement_own": "A proposal is accepted by the other party, not by the one who made it.",
+    "arbiter_not_ready": "The arbiter was not seen lately enough.",
     "already_broadcast": "A payout may already be on its way, so this can no longer be stopped.",
     "already_confirmed": "This seat has already confirmed the address.",
     "already_given": "This step has already been done.",

@@ -8,10 +8,10 @@ import msgspec
 from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent
-from domain.ids import Address, Micros
+from domain.ids import MICROS, Address, Micros
 from domain.refusals import Refused
 from domain.roles import THREE, Role, SeatKind
-from domain.states import Confirmation, Escrow, Pending, SettingUp, Setup
+from domain.states import AwaitingFunding, Confirmation, Core, Escrow, Pending, SettingUp, Setup
 from domain.steps import ROUNDS, Round
 from domain.terms import Terms
 
@@ -193,8 +193,32 @@ def awaited_seats(state: SettingUp) -> tuple[Role, ...]:
 
 
 def payin_address(state: Escrow) -> Address | None:
-    """Returns the address to pay to: agreed by all three seats, and shown only when both parties can be paid out."""
+    """Returns the address to pay to: agreed by all three seats, shown once both parties can be paid out.
+
+    And, where the terms ask for it, once the arbiter was found to be there.
+    """
     money = getattr(state, "money", None)
-    if money is None or not {Role.BUYER, Role.VENDOR} <= set(state.core.addresses):
+    if money is None or not _parties_set(state.core) or arbiter_unready(state):
         return None
     return Address(money.address)
+
+
+def arbiter_unready(state: Escrow) -> bool:
+    """Says whether nothing but the arbiter's readiness keeps the address back; never once money has come."""
+    if not isinstance(state, AwaitingFunding) or state.money.deposits or not _parties_set(state.core):
+        return False
+    return bool(state.core.terms.policy.arbiter_ready_s) and state.core.arbiter_ready_at is None
+
+
+def report_ready(state: Escrow, command: c.ReportArbiterReady) -> list[AnyEvent] | Refused:
+    """Shows the address from now on, if the arbiter was seen lately enough; asked for once the address is due."""
+    within_s = state.core.terms.policy.arbiter_ready_s
+    if not within_s or not arbiter_unready(state):
+        return []
+    if command.seen_at < command.at - within_s * MICROS:
+        return Refused("arbiter_not_ready")
+    return [e.ArbiterReady(at=command.at, seen_at=command.seen_at)]
+
+
+def _parties_set(core: Core) -> bool:
+    return {Role.BUYER, Role.VENDOR} <= set(core.addresses)

@@ -192,6 +192,8 @@ class Core(Record, frozen=True, kw_only=True):
     offers: tuple[Offer, ...] = ()
     offers_made: int = 0
     ship_until: Micros | None = None
+    arbiter_ready_at: Micros | None = None
+    """When the arbiter was found to be there, before the address to pay to was shown; None where nobody asked."""
     reminded: frozenset[str] = frozenset()
     stage: int = 0
     """Highest escalation stage since the last activity."""

@@ -45,6 +45,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without activity until escalation stages 1 to 4."""
     fee_settlement: FeeSettlement | msgspec.UnsetType = msgspec.UNSET
     """Unset in terms written before there was a choice, whose hash set-up messages were signed over: `single`."""
+    arbiter_ready_s: int | msgspec.UnsetType = msgspec.UNSET
+    """The address to pay to is shown once the arbiter was seen within so many seconds; unset asks for nothing."""
 
     @property
     def sweeps(self) -> bool:

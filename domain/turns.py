@@ -11,7 +11,7 @@ from domain.deadlines import deadlines
 from domain.ids import Micros, TurnId
 from domain.payout import addresses_missing, counts, export_serves, inputs_ready
 from domain.roles import THREE, Role, SeatKind
-from domain.setup import awaited_seats, current_round
+from domain.setup import arbiter_unready, awaited_seats, current_round, payin_address
 from domain.signing import epochs_exhausted, is_seen, turn_id
 from domain.states import (
     TERMINAL,
@@ -226,7 +226,9 @@ def _choices(state: Escrow) -> Iterator[tuple[Role | Awaited, str]]:
         yield Awaited.ADMIN, "recovery"
     yield from _addresses(state)
     match state:
-        case AwaitingFunding() if not state.money.deposits and _parties_set(state.core):
+        case AwaitingFunding() if arbiter_unready(state):
+            yield Role.ARBITER, "be_ready"
+        case AwaitingFunding() if payin_address(state) and not state.money.deposits:
             yield Role.BUYER, "pay_in"
         case AwaitingFunding() if not _on_its_way(state):
             yield Role.BUYER, "pay_in"
@@ -247,10 +249,6 @@ def _addresses(state: Escrow) -> Iterator[tuple[Role, str]]:
     else:
         missing = addresses_missing(state.core, money.payout) if money and money.payout else ()
     yield from ((role, "set_payout_address") for role in missing)
-
-
-def _parties_set(core: Core) -> bool:
-    return {Role.BUYER, Role.VENDOR} <= set(core.addresses)
 
 
 def _on_its_way(state: AwaitingFunding) -> bool:

@@ -186,6 +186,9 @@ class ModelReader(Protocol):
     async def escrows_of(self, user: UserId) -> Sequence[EscrowId]:
         """Names every escrow in which a user has a seat."""
 
+    async def unready(self, *, after: EscrowId | None, limit: int) -> Sequence[EscrowRow]:
+        """Lists escrows whose address waits for nothing but their arbiter's readiness, by name."""
+
     async def watched(self, partition: int, *, after_position: int, limit: int) -> Sequence[Moved]:
         """Names escrows with an address whose last event lies after a position, in order of position."""
 

@@ -45,6 +45,11 @@ class MemoryReader:
         """Names every escrow in which a user has a seat."""
         return sorted(row.escrow_id for row in self._all("escrows", EscrowRow) if _role_of(row, user))
 
+    async def unready(self, *, after: EscrowId | None, limit: int) -> Sequence[EscrowRow]:
+        """Lists escrows whose arbiter is awaited, by name."""
+        found = [row for row in self._all("escrows", EscrowRow) if row.unready and row.escrow_id > (after or "")]
+        return sorted(found, key=lambda row: row.escrow_id)[:limit]
+
     async def watched(self, partition: int, *, after_position: int, limit: int) -> Sequence[Moved]:
         """Names escrows with an address whose last event lies after a position."""
         rows = self._shelf.rows.get(self._shelf.live("escrows"), {})

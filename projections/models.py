@@ -9,6 +9,7 @@ from domain.decision import statement, statement_bytes
 from domain.dispute import fee_tx_hash
 from domain.ids import EscrowId
 from domain.roles import THREE, Role, SeatKind
+from domain.setup import arbiter_unready
 from domain.states import TERMINAL, Case, CaseStatus, Completed, Disputed, Escrow, Refunded, money_of, name
 from domain.terms import Terms
 from domain.turns import in_line, turns
@@ -60,6 +61,7 @@ def escrows(standing: Standing) -> Sequence[EscrowRow]:
         version=state.core.version,
         position=standing.position,
         watched=money_of(state) is not None,
+        unready=arbiter_unready(state),
     )
     return (row,)
 

@@ -57,6 +57,10 @@ class PostgresReader:
         """Names every escrow in which a user has a seat."""
         return sorted(EscrowId(row["escrow_id"]) for row in await self._rows("escrows_of", user))
 
+    async def unready(self, *, after: EscrowId | None, limit: int) -> Sequence[EscrowRow]:
+        """Lists escrows whose arbiter is awaited, by name."""
+        return await self._all(EscrowRow, "unready", after or "", limit)
+
     async def watched(self, partition: int, *, after_position: int, limit: int) -> Sequence[Moved]:
         """Names escrows with an address whose last event lies after a position."""
         return await self._all(Moved, "watched", partition, after_position, limit)

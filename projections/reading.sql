@@ -3,7 +3,7 @@
 
 -- name: escrow_page
 -- All escrows, newest first.
-select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched
+select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched, unready
 from model_escrows
 where generation = (select live from read_models where model = 'escrows')
     and (created_at, escrow_id) < ($1, $2)
@@ -14,7 +14,7 @@ limit $5;
 -- name: escrow_page_of
 -- A user's escrows, newest first: from each role's index as many as the page holds. Nobody sits in two seats of one.
 with found as (
-    (select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched
+    (select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched, unready
     from model_escrows
     where generation = (select live from read_models where model = 'escrows')
         and buyer_id = $6 and ($7::text is null or $7 = 'buyer')
@@ -23,7 +23,7 @@ with found as (
     order by created_at desc, escrow_id desc
     limit $5)
     union all
-    (select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched
+    (select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched, unready
     from model_escrows
     where generation = (select live from read_models where model = 'escrows')
         and vendor_id = $6 and ($7::text is null or $7 = 'vendor')
@@ -32,7 +32,7 @@ with found as (
     order by created_at desc, escrow_id desc
     limit $5)
     union all
-    (select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched
+    (select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched, unready
     from model_escrows
     where generation = (select live from read_models where model = 'escrows')
         and arbiter_id = $6 and ($7::text is null or $7 = 'arbiter')
@@ -45,7 +45,7 @@ select * from found order by created_at desc, escrow_id desc limit $5;
 
 -- name: escrow
 -- The line of one escrow.
-select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched
+select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched, unready
 from model_escrows
 where generation = (select live from read_models where model = 'escrows') and escrow_id = $1;
 
@@ -56,6 +56,14 @@ union
 select escrow_id from model_escrows where generation = (select live from read_models where model = 'escrows') and vendor_id = $1
 union
 select escrow_id from model_escrows where generation = (select live from read_models where model = 'escrows') and arbiter_id = $1;
+
+-- name: unready
+-- Escrows whose arbiter is awaited, by name.
+select escrow_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, outcome, created_at, version, position, watched, unready
+from model_escrows
+where generation = (select live from read_models where model = 'escrows') and unready and escrow_id > $1
+order by escrow_id
+limit $2;
 
 -- name: watched
 -- Escrows with an address that had an event after a position of their partition.

@@ -31,6 +31,8 @@ class EscrowRow(Row, frozen=True, kw_only=True):
     """Of its last event in the log."""
     watched: bool
     """Whether it has an address: one can be paid for ever."""
+    unready: bool = False
+    """Whether its arbiter's readiness is awaited before the address is shown."""
 
 
 class DisputeRow(Row, frozen=True, kw_only=True):

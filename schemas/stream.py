@@ -80,6 +80,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "arbiter_fee_paid": ("tx_hash",),
     "leftover_paid": _TX,
     # Time and recovery: which administrator acted, and why, is between them and the service
+    "arbiter_ready": (),
     "reminder_due": ("kind",),
     "stuck_stage_reached": ("stage", "hours_stuck"),
     "manual_recovery_required": ("original_status", "hours_stuck"),

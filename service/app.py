@@ -1,6 +1,8 @@
 """The application: routes behind one middleware that times, logs and turns errors into problems."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 import structlog
@@ -35,6 +37,7 @@ from service.keys import trusted_issuer
 from service.logs import bind_correlation
 from service.pages import site
 from service.problems import problem_of, response
+from service.readiness import ReadinessKeeper
 from service.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -72,6 +75,7 @@ def make_app(house: House, *, telemetry: Telemetry | None = None) -> web.Applica
     _add_stream(app, house)
     _add_waits(app, house)
     _add_draws(app, house)
+    _add_readiness(app, house)
     heads.install(app, house)
     site.install(app, house, app[stream.HUB])
     for part in API_PARTS:
@@ -112,6 +116,18 @@ def _add_draws(app: web.Application, house: House) -> None:
 
     if house.settings.arbiter_mode == "pool":
         app.on_startup.append(start)
+
+
+def _add_readiness(app: web.Application, house: House) -> None:
+    keeper = ReadinessKeeper(app[ARBITERS], rows=house.models.rows, desk=house.desk, clock=house.clock)
+
+    async def keep(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.get_running_loop().create_task(keeper.run(), name="readiness")
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    app.cleanup_ctx.append(keep)
 
 
 @web.middleware

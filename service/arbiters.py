@@ -66,7 +66,8 @@ class Arbiters:
 
         Raises `KeyReused`, `LogBusy`, `LogUnavailable`.
         """
-        quiet_s = self._house.settings.arbiter_ready_s // SEEN_PARTS or QUIET_S
+        ready_s = self._house.settings.arbiter_ready_s
+        quiet_s = max(1, ready_s // SEEN_PARTS) if ready_s else QUIET_S
         for _ in range(ATTEMPTS_MIN):
             version, roster = await self._roster.read()
             event = msgspec.structs.replace(event, at=Micros(max(event.at, self._roster.last_at)))

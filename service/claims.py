@@ -17,7 +17,7 @@ from actors.directory import Parked
 from actors.limit_events import new_limit_event, read_on
 from domain import limits
 from domain.evolve import ImpossibleHistory
-from domain.ids import CommandId, EscrowId, Micros
+from domain.ids import MICROS, CommandId, EscrowId, Micros
 from domain.limits import AnyLimitEvent
 from domain.refusals import Refused
 from eventstore.api import Append, Appended, EventLog, LogBusy, NewEvent, OutcomeUnknown, Recorded
@@ -163,7 +163,7 @@ class Claims:
         receipt = await self._log.receipt(stream_id=escrow_id, command_id=meta.for_command)
         if receipt is not None:
             return receipt.version == 0  # refused; else it was created, by a node that this one has not read yet
-        return at >= claim.occurred_at + limits.CLAIM_UNUSED_S * limits.MICROS
+        return at >= claim.occurred_at + limits.CLAIM_UNUSED_S * MICROS
 
 
 class _Groups:

@@ -7,7 +7,7 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from domain.deadlines import MICROS
+from domain.ids import MICROS
 from eventstore.api import EventLog, Head, Lease, Leases
 from eventstore.chain import GENESIS, ChainBroken, verify_chain
 from eventstore.heads import GrowingHead, HeadStore, SignedHead, duty_lease_name, sign_head, signature_holds

@@ -27,6 +27,7 @@ STATUS: Mapping[str, int] = {
     "already_broadcast": 409,
     "already_confirmed": 409,
     "already_given": 409,
+    "arbiter_not_ready": 409,
     "amount_invalid": 422,
     "bp_invalid": 422,
     "case_closed": 409,

@@ -15,9 +15,8 @@ from actors.escrow import Accepted
 from actors.ports import Clock, DaemonDown
 from actors.seat import LATER
 from domain import commands as c
-from domain.deadlines import MICROS
 from domain.difference import DifferenceCode
-from domain.ids import Micros
+from domain.ids import MICROS, Micros
 from eventstore.api import Lease, Leases, LogUnavailable
 from service.reconcile import Compared, Unchecked
 from service.reconcile_apart import ReconcileBroken

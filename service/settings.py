@@ -84,7 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     arbiter_delegates: tuple[UserId, ...] = ()
     """Who may stand in for an arbiter on holiday, beside the other arbiters."""
     arbiter_ready_s: int = 0
-    """Only an arbiter seen within so long is given new escrows; 0 asks nobody to be seen."""
+    """Only an arbiter seen within so long is given new escrows, and has their addresses shown; 0 asks nobody."""
     default_seats: dict[Role, SeatKind] = msgspec.field(default_factory=lambda: dict.fromkeys(THREE, SeatKind.POOL))
     allow_hosted_seats: bool = True
     max_escrow_amount_atomic: Atomic = Atomic(5_000_000_000_000)
@@ -151,7 +151,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def policy(self) -> Policy:
         """Returns what is written into each new escrow: the figures by which it will be judged for ever."""
-        return self.figures
+        if not self.arbiter_ready_s:
+            return self.figures
+        return msgspec.structs.replace(self.figures, arbiter_ready_s=self.arbiter_ready_s)
 
     @property
     def slots_per_role_min(self) -> int:

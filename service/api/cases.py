@@ -7,7 +7,7 @@ from aiohttp import web
 
 from actors.sealed import EscrowSecrets
 from domain.arbiters import ArbiterSeen
-from domain.ids import CaseId, CommandId, UserId
+from domain.ids import MICROS, CaseId, CommandId, UserId
 from domain.roles import Role
 from domain.states import CaseStatus
 from projections.api import ALL_CASES, Place
@@ -28,7 +28,6 @@ NUMBER_DIGITS_MAX = 9
 SEARCH_MAX = 128
 """Characters of what is looked for in names."""
 STATUSES = frozenset({*CaseStatus, ALL_CASES})
-MICROS = 1_000_000
 _CASE_ID = re.compile(r.CASE_ID)
 
 

@@ -123,6 +123,7 @@ TOLD: Mapping[str, Told] = {
     "escrow_refunded": Told("service", "The money is back with the buyer: the escrow ended."),
     "leftover_paid": Told("service", "A payout after the end is final."),
     "arbiter_fee_paid": Told("service", "The arbiter's fee is paid."),
+    "arbiter_ready": Told("arbiter", "The arbiter is there: the address to pay to may be shown.", step=True),
     "reminder_due": Told("service", "A deadline passed: {kind}."),
     "stuck_stage_reached": Told("service", "Nothing happened for {hours_stuck} hours (stage {stage})."),
     "manual_recovery_required": Told("service", "Nothing happened for {hours_stuck} hours: people must look."),

@@ -5,8 +5,10 @@ import asyncio
 import msgspec
 import pytest
 
+from domain import commands as c
 from domain.ids import CaseId, EscrowId, Micros
 from domain.roles import Role, SeatKind
+from domain.terms import Policy
 from eventstore.opening import Store
 from projections.api import (
     Batch,
@@ -24,7 +26,7 @@ from projections.models import MODELS
 from projections.opening import open_models
 from projections.rebuild import rebuild
 from projections.rows import EscrowRow, MessageRow, Row
-from tests.given import ARBITER, BUYER, VENDOR
+from tests.given import ARBITER, BUYER, VENDOR, awaiting_funding
 from tests.model_worlds import (
     LIVES,
     append,
@@ -398,3 +400,16 @@ async def test_wallets_are_one_row_an_escrow(full: Models) -> None:
     bare = await full.rows.wallets(EscrowId("esc_created"))
     assert bare is not None and bare.buyer_wallet is None
     assert await full.rows.wallets(EscrowId("esc_none")) is None
+
+
+@two_backends
+async def test_escrows_whose_arbiter_is_awaited_are_listed_by_name_until_it_is_there(models: Models) -> None:
+    asks = Policy(arbiter_ready_s=60)
+    waits, ready = awaiting_funding(policy=asks), awaiting_funding(policy=asks)
+    ready.when(c.ReportArbiterReady(at=ready.now, seen_at=ready.now))
+    await append_lives(models.log, {"b": waits, "a": waits, "ready": ready, "unasked": awaiting_funding()})
+    await feed_all(models.log, models.tables)
+    found = await models.rows.unready(after=None, limit=10)
+    assert [(row.escrow_id, row.unready) for row in found] == [("esc_a", True), ("esc_b", True)]
+    assert list(await models.rows.unready(after=EscrowId("esc_a"), limit=1)) == [found[1]]
+    assert await models.rows.unready(after=EscrowId("esc_b"), limit=1) == []

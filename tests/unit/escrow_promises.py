@@ -12,7 +12,7 @@ from domain.money import Atomic
 from domain.refusals import Refused
 from domain.roles import PARTIES, Role
 from domain.setup import is_placeholder, payin_address
-from domain.states import TERMINAL, Epoch, Escrow, Money, Payout, money_of
+from domain.states import TERMINAL, AwaitingFunding, Epoch, Escrow, Money, Payout, money_of
 from domain.steps import Step
 from domain.terms import FeeSettlement
 from domain.turns import Awaited, awaited, turns
@@ -36,6 +36,7 @@ class Promises:
     """By transaction: what it leaves at the escrow's address for the arbiter."""
     kinds: set[str] = field(default_factory=set)
     stages: set[int] = field(default_factory=set)
+    arbiter_ready: bool = False
 
     def check(
         self, before: Escrow | None, command: AnyCommand, answer: tuple[e.AnyEvent, ...] | Refused, after: Escrow
@@ -69,6 +70,10 @@ class Promises:
                 self.addresses.add(role)
             case c.ConfirmAddress():
                 self.confirmed[command.role] = command
+            case c.ReportArbiterReady() if answer:
+                within_s = after.core.terms.policy.arbiter_ready_s
+                assert within_s and command.at - command.seen_at <= within_s * 1_000_000, "not seen lately enough"
+                self.arbiter_ready = True
             case c.ProposeAgreement() if role:
                 self.offers[next(event.number for event in answer if isinstance(event, e.AgreementProposed))] = role
             case c.AcceptAgreement():
@@ -154,7 +159,9 @@ class Promises:
         assert len(reported) == 1, "the three differ"
         assert not is_placeholder(money.address)
         assert reported.pop()[0] == money.address
-        assert (shown is not None) == (set(PARTIES) <= self.addresses)
+        waits = isinstance(after, AwaitingFunding) and not money.deposits and not self.arbiter_ready
+        ready = not waits or not after.core.terms.policy.arbiter_ready_s
+        assert (shown is not None) == (set(PARTIES) <= self.addresses and ready)
 
     def _stages(self, answer: tuple[e.AnyEvent, ...]) -> None:
         announced = [event for event in answer if isinstance(event, e.StuckStageReached) and event.announce]

@@ -56,6 +56,7 @@ class World:
     amount: int = AMOUNT
     same_address: bool = False
     settlement: FeeSettlement | UnsetType = UNSET
+    ready_s: int | UnsetType = UNSET
     now: Micros = START
     chain: Chain = field(default_factory=Chain)
     events: list[e.AnyEvent] = field(default_factory=list)
@@ -66,7 +67,8 @@ class World:
     count: int = 0
 
     def __post_init__(self) -> None:
-        order = terms(amount=self.amount, seats=self.seats, policy=replace(POLICY, fee_settlement=self.settlement))
+        policy = replace(POLICY, fee_settlement=self.settlement, arbiter_ready_s=self.ready_s)
+        order = terms(amount=self.amount, seats=self.seats, policy=policy)
         self.give(c.CreateEscrow(at=self.now, terms=order, by=BUYER))
 
     # -- one command -----------------------------------------------------------------------------------------
@@ -353,6 +355,7 @@ class World:
         before = self.now
         self.now = Micros(self.now + hours * HOUR + SECOND)
         self.give(c.PassTime(at=self.now, outages=((before, self.now),) if outage else ()))
+        self.give(c.ReportArbiterReady(at=self.now, seen_at=before))
 
     def shred(self) -> None:
         """Asks for the secrets to go, as early as an operator may ever promise; nothing is possible afterwards."""
@@ -373,6 +376,7 @@ class World:
             case "awaiting_funding":
                 if not self.chain.outputs:
                     self.addresses()
+                    self.give(c.ReportArbiterReady(at=self.now, seen_at=self.now))
                     self.chain.pay(self.amount)
                 self.chain.mine(11)
                 self.observe()

@@ -17,6 +17,7 @@ from tests.given import AMOUNT
 from tests.unit.escrow_promises import spent_once
 from tests.unit.escrow_world import HOURS, World
 
+READY = (UNSET, 2 * 3_600)
 few = st.integers(0, 8)
 amounts = st.sampled_from((AMOUNT, AMOUNT, 4_000_000_000, 1))
 
@@ -31,12 +32,19 @@ class EscrowMachine(RuleBasedStateMachine):
         amount=amounts,
         same=st.booleans(),
         settlement=st.sampled_from((UNSET, *FeeSettlement)),
+        ready_s=st.sampled_from(READY),
         ready=st.integers(0, 3),
     )
     def create(
-        self, kind: SeatKind, amount: int, same: bool, settlement: FeeSettlement | UnsetType, ready: int
+        self,
+        kind: SeatKind,
+        amount: int,
+        same: bool,
+        settlement: FeeSettlement | UnsetType,
+        ready_s: int | UnsetType,
+        ready: int,
     ) -> None:
-        self.world = World(seats=kind, amount=amount, same_address=same, settlement=settlement)
+        self.world = World(seats=kind, amount=amount, same_address=same, settlement=settlement, ready_s=ready_s)
         if ready:
             self.world.set_up()
 
@@ -92,6 +100,7 @@ def play(seed: int, *, steps: int = 40) -> World:
         amount=amount,
         same_address=rng.random() < 0.2,
         settlement=rng.choice((UNSET, *FeeSettlement)),
+        ready_s=READY[seed % 2],
     )
     if rng.random() < 0.8:
         world.set_up()

@@ -17,6 +17,7 @@ from schemas.stream import SHOWN, Message, shown
 from service.stream.messages import event_message
 
 KEPT_INSIDE = {
+    "arbiter_ready": {"seen_at"},
     # The escrow itself shows the pay-in address, once both parties can be paid out.
     "address_agreed": {"address"},
     "address_confirmed": {
