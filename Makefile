@@ -52,7 +52,7 @@ format: ## formats the code and mends what can be mended without thought
 	.venv/bin/ruff format .
 
 # `make lock UPGRADE=--upgrade` takes newer versions; without it the locked ones stay where they still fit.
-lock: ## makes both locks again from pyproject.toml
+lock: ## makes the locks again from pyproject.toml
 	@ops/install.sh --dev --no-monero
 	ops/lock.sh $(UPGRADE)
 
@@ -77,7 +77,8 @@ bench-disputes: setup-dev ## times pages of 10,000 cases, and their rebuild besi
 bench-watch: setup ## sets the chain scanner beside a view-only wallet opened for each escrow in turn
 	@$(python) -m ops.bench.watch
 
-soak: setup-dev ## repeats the random tests with new seeds for SOAK_MINUTES
+soak: ## repeats the random tests with new seeds for SOAK_MINUTES
+	@ops/install.sh --soak
 	@ops/soak.sh $(SOAK_MINUTES)
 
 clean: ## removes caches and .venv; keeps .thirdkey, which may hold keys

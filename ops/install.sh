@@ -3,6 +3,7 @@
 #
 #   ops/install.sh               what the service and the demo need
 #   ops/install.sh --dev         what the checks and the tests need as well
+#   ops/install.sh --soak        what `make soak` needs beside that
 #   ops/install.sh --no-monero   leaves out Monero's programs (enough for the checks)
 #   ops/install.sh --system      only the machine's programs
 #
@@ -17,6 +18,7 @@ lock=requirements.lock
 stamp=$venv/.installed
 want_monero=yes
 want_packages=yes
+want_soak=no
 
 main() {
     read_arguments "$@"
@@ -26,19 +28,20 @@ main() {
     [ -z "$missing" ] || install_debs "$missing"
     [ "$want_monero:$lock" != yes:requirements-dev.lock ] || bring_for_tests
     [ "$want_packages" = yes ] || return 0
-    if venv_is_sound && [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ]; then
-        return 0
+    if ! venv_is_sound || [ "$(cat "$stamp" 2>/dev/null)" != "$(fingerprint)" ]; then
+        install_packages
     fi
-    install_packages
+    [ "$want_soak" = no ] || pip_install requirements-soak.lock
 }
 
 read_arguments() {
     for argument in "$@"; do
         case $argument in
             --dev) lock=requirements-dev.lock stamp=$venv/.installed-dev ;;
+            --soak) lock=requirements-dev.lock stamp=$venv/.installed-dev want_soak=yes ;;
             --no-monero) want_monero=no ;;
             --system) want_packages=no ;;
-            *) stop "ops/install.sh knows --dev, --no-monero and --system, not '$argument'." ;;
+            *) stop "ops/install.sh knows --dev, --soak, --no-monero and --system, not '$argument'." ;;
         esac
     done
 }
@@ -148,8 +151,7 @@ print(hashlib.sha256(where + sys.stdin.buffer.read()).hexdigest())'
 }
 
 install_packages() {
-    unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_USER
-    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
+    unset PYTHONHOME PYTHONPATH
     if ! venv_is_sound; then
         say "Making .venv with $python."
         rm -rf "$venv"
@@ -160,14 +162,20 @@ install_packages() {
     : >"$unfinished"
     rm -f "$venv/.installed" "$venv/.installed-dev"
     say "Installing the Python packages of $lock."
-    "$venv/bin/python" -m pip install --quiet --require-hashes --only-binary :all: -r "$root/$lock"
-    "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable "$root"
+    pip_install "$lock"
+    pip --no-deps --no-build-isolation --editable "$root"
     rm -f "$unfinished"
     fingerprint >"$venv/.installed"
     # The development lock holds the other one whole, so what serves the tests serves the demo.
     [ "$lock" = requirements.lock ] || fingerprint >"$stamp"
 }
 
+pip_install() { pip --require-hashes --only-binary :all: -r "$root/$1"; }
+pip() {
+    env -u PYTHONHOME -u PYTHONPATH -u PIP_TARGET -u PIP_PREFIX -u PIP_USER \
+        PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1 \
+        "$venv/bin/python" -m pip install --quiet "$@"
+}
 have() { command -v "$1" >/dev/null 2>&1; }
 say() { printf '%s\n' "$@" >&2; }
 stop() {

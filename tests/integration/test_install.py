@@ -174,6 +174,18 @@ def test_a_package_that_is_not_the_locked_one_is_refused_and_leaves_no_stamp(mac
     assert not (machine.clone / ".venv/.installed").exists()
 
 
+def test_what_only_the_longest_trials_need_is_brought_for_them_alone(machine: Machine):
+    machine.has_monero()
+    machine.lock_one_wheel(hash_ok=True)
+    lock = machine.clone / "requirements-soak.lock"
+    lock.write_text(f"small @ file:///nowhere/small-1-py3-none-any.whl --hash=sha256:{'0' * 64}\n")
+    assert machine.install("--dev").returncode == 0
+    assert machine.install("--soak").returncode != 0
+    shutil.copy(machine.clone / "requirements-dev.lock", lock)
+    assert machine.install("--soak").returncode == 0
+    assert machine.answer() == "42"
+
+
 def test_it_installs_once_and_mends_what_is_unfinished_changed_or_moved(machine: Machine):
     machine.has_monero()
     machine.install("--dev").check_returncode()

