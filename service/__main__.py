@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter, Token
 from rich.console import Console
 
+from service.key_commands import decision_app
 from service.settings import Settings, SettingsWrong, load_settings
 
 app = App(name="thirdkey", help="Non-custodial Monero escrow: every order in a 2-of-3 multisig wallet.")
@@ -20,6 +21,7 @@ audit_app = App(name="audit", help="Checks of the log.")
 projections_app = App(name="projections", help="The read models, made from the log.")
 app.command(token_app)
 app.command(audit_app)
+app.command(decision_app)
 app.command(projections_app)
 secrets_app = App(name="secrets", help="The keys that sealed fields are sealed under.")
 escrow_app = App(name="escrow", help="What operators do with one escrow.")
