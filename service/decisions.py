@@ -42,19 +42,29 @@ def new_salt() -> str:
     return secrets.token_hex(SALT_BYTES)
 
 
+def signs_itself(state: Escrow) -> bool:
+    """Says whether the arbiter holds the key of its seat, so that nobody here can sign for it."""
+    return state.core.terms.seats[Role.ARBITER] is not SeatKind.POOL
+
+
 async def sign_decision(vault: Vault, state: Escrow, decision: Decision, *, signature: str | None) -> Signed:
     """Checks the signature that came with a decision, or makes it where the arbiter's seat is hosted here.
 
     Raises `Refusal`: `signature_required` where the arbiter holds its own key, `signature_invalid` for one that is not
     this seat's over this very decision.
     """
-    seat, said = state.core.seats[Role.ARBITER], decision.statement(state)
     if signature is None:
-        if state.core.terms.seats[Role.ARBITER] is not SeatKind.POOL:
+        if signs_itself(state):
             raise Refusal("signature_required")
         wallet = await EscrowSecrets(vault, state.core.terms.escrow_id).wallet(state, Role.ARBITER)
-        signature = Identity(bytes.fromhex(wallet.identity_seed)).sign(statement_bytes(said))
+        signature = Identity(bytes.fromhex(wallet.identity_seed)).sign(statement_bytes(decision.statement(state)))
     # One that we made is checked as well: a key that does not fit its seat proves nothing to anybody.
+    return checked(state, decision, signature=signature)
+
+
+def checked(state: Escrow, decision: Decision, *, signature: str) -> Signed:
+    """Returns a decision's signature as it is kept; raises `Refusal` (`signature_invalid`) where it is not right."""
+    seat, said = state.core.seats[Role.ARBITER], decision.statement(state)
     if not verified(seat.identity_key, statement_bytes(said), signature=signature):
         raise Refusal("signature_invalid")
     return Signed(key=seat.identity_key, signature=signature, reason_digest=said.reason_sha256)

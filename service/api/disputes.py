@@ -152,7 +152,7 @@ async def state_decision(request: web.Request) -> web.Response:
     state = await _own_case(request, body.case_id, caller)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")
-    meant = _meant(body)
+    meant = meant_by(body)
     said = meant.statement(state)
     stated = DecisionStated(
         case_id=body.case_id,
@@ -163,7 +163,8 @@ async def state_decision(request: web.Request) -> web.Response:
     return answer_json(stated)
 
 
-def _meant(body: r.StateDecision) -> Decision:
+def meant_by(body: r.StateDecision) -> Decision:
+    """Makes of a request the decision that is signed, with a salt of ours where it brings none."""
     return Decision(
         verdict=body.decision,
         buyer_share_bp=body.buyer_share_bp,
@@ -175,7 +176,7 @@ def _meant(body: r.StateDecision) -> Decision:
 async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: Caller, by: Keyed) -> DisputeDecided:
     """Takes the arbiter's signed decision, for good; what is paid for it is shown with the escrow."""
     state = await _own_case(request, body.case_id, caller)
-    escrow_id, meant = state.core.terms.escrow_id, _meant(body)
+    escrow_id, meant = state.core.terms.escrow_id, meant_by(body)
     await claim_key(request, by)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")  # nobody else has anything signed

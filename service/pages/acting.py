@@ -20,6 +20,7 @@ from service.auth import Caller
 from service.pages.cases import UNDECIDED, case_page, case_state, path_of
 from service.pages.door import PageHandler, asked, form_of, page, person_in, see_other, shown
 from service.pages.payouts import NETWORK_FEE_NOTE, parts_of
+from service.pages.signing import SIGNATURE, asked_to_sign, read_signature
 from service.pages.words import read_share
 from service.problems import Refusal, problem_of, refuse
 
@@ -61,7 +62,10 @@ async def take_answer(request: web.Request) -> web.StreamResponse:
 
 
 async def take_decision(request: web.Request) -> web.StreamResponse:
-    """Takes the decision that its arbiter has confirmed; where it would pay other amounts by now, they are shown."""
+    """Takes the decision that its arbiter has confirmed, and signed where it holds the key.
+
+    Where it would pay other amounts by now, or the signature is not right, nothing is taken: it is shown once more.
+    """
     form = await form_of(request)
     confirmed = form.pop(CONFIRMED, "")
     state = await case_state(request)
@@ -100,7 +104,8 @@ async def show_confirmation(request: web.Request) -> web.StreamResponse:
 async def _confirmation(
     request: web.Request, state: Escrow, form: Mapping[str, str], *, confirmed: str | None = None
 ) -> web.StreamResponse | None:
-    """Asks whether a decision is to pay these amounts; None where just these are `confirmed`."""
+    """Asks whether a decision is to pay these amounts; None where just these are `confirmed`, and signed if need be."""
+    form, typed = {field: value for field, value in form.items() if field != SIGNATURE}, form.get(SIGNATURE, "")
     try:
         case_id = case_id_of(state.core.terms.escrow_id)
         body, _ = asked(request, _read(form), r.ResolveDispute, case_id=case_id)
@@ -108,10 +113,12 @@ async def _confirmation(
     except Refusal as refused:
         return await case_page(request, state, problem=problem_of(refused), draft=form)
     amounts = " ".join(str(each["amount"]) for each in receivers)
-    if confirmed == amounts:
+    signing, changed = asked_to_sign(state, body, typed=typed), confirmed not in (None, amounts)
+    problem = signing.problem if signing is not None and confirmed == amounts else None
+    if confirmed == amounts and problem is None:
         return None
-    facts = {"receivers": receivers, "amounts": amounts, "changed": confirmed is not None}
-    status = HTTPStatus.CONFLICT if confirmed is not None else HTTPStatus.OK
+    facts = {"receivers": receivers, "amounts": amounts, "changed": changed, "signing": signing, "problem": problem}
+    status = problem.status if problem else HTTPStatus.CONFLICT if changed else HTTPStatus.OK
     back = path_of(request, state)
     return shown(request, "confirm.html", status=status, body=body, note=NETWORK_FEE_NOTE, back=back, **facts)
 
@@ -129,8 +136,12 @@ def _receivers(request: web.Request, state: Escrow, body: r.ResolveDispute) -> l
 
 
 def _read(form: Mapping[str, str]) -> dict[str, Any]:
-    """Reads a share, which people write in percent; it means something to a split alone."""
+    """Reads a share, which people write in percent and means something to a split alone, and a signature."""
     fields: dict[str, Any] = {field: value for field, value in form.items() if field != "share"}
+    if fields.get(SIGNATURE, "").strip():
+        fields[SIGNATURE] = read_signature(fields[SIGNATURE])
+    else:
+        fields.pop(SIGNATURE, None)
     if form.get("decision") != Verdict.SPLIT.value:
         return fields
     bp = read_share(form.get("share", ""))
