@@ -5,16 +5,21 @@ from aiohttp import web
 from actors.sealed import EscrowSecrets
 from domain import commands as c
 from domain import events as e
+from domain.amounts import Amounts
 from domain.commands import AnyCommand
 from domain.decision import statement_bytes
 from domain.dispute import UNDECIDED
-from domain.ids import CaseId, EscrowId, Sealed
+from domain.ids import CaseId, EscrowId, Micros, Sealed
+from domain.money import Atomic
+from domain.preview import preview
+from domain.refusals import Refused
 from domain.roles import Role
 from domain.states import Escrow
 from schemas import requests as r
 from schemas.answers import moment
 from schemas.case_answers import (
     CaseFollowed,
+    DecidedAmounts,
     DecisionStated,
     DisputeDecided,
     DisputeOpened,
@@ -159,8 +164,16 @@ async def state_decision(request: web.Request) -> web.Response:
         statement=statement_bytes(said).decode(),
         reason_salt=meant.salt,
         fee_atomic=said.fee_atomic,
+        amounts=_amounts(state, meant, at=now(request)),
     )
     return answer_json(stated)
+
+
+def _amounts(state: Escrow, meant: Decision, *, at: Micros) -> DecidedAmounts | None:
+    found = preview(state, verdict=meant.verdict, buyer_share_bp=meant.buyer_share_bp, at=at)
+    if isinstance(found, Refused):
+        return None
+    return DecidedAmounts(buyer=found.buyer, vendor=found.vendor, arbiter=found.arbiter)
 
 
 def _meant(body: r.StateDecision) -> Decision:
@@ -188,6 +201,7 @@ async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: 
         reason=await _sealed(request, state, SealedKind.DECISION_REASON, Role.ARBITER, meant.reason),
         reason_salt=await _sealed(request, state, SealedKind.REASON_SALT, Role.ARBITER, meant.salt),
         signed=await sign_decision(house_of(request).store.vault, state, meant, signature=body.signature),
+        confirmed=_confirmed(body),
     )
     answer = await follow(request, escrow_id, command, caller=caller, by=by)
     return DisputeDecided(
@@ -200,6 +214,13 @@ async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: 
         state=answer.status,
         cursor=cursor_of(answer),
     )
+
+
+def _confirmed(body: r.ResolveDispute) -> Amounts | None:
+    told = body.amounts
+    if told is None:
+        return None
+    return Amounts(buyer=Atomic(told.buyer), vendor=Atomic(told.vendor), arbiter=Atomic(told.arbiter))
 
 
 async def _no_conflict(request: web.Request, state: Escrow) -> None:
