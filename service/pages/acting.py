@@ -14,9 +14,9 @@ from domain.roles import THREE, Role
 from domain.states import Escrow
 from schemas import requests as r
 from service.api import disputes
-from service.api.disputes import case_id_of
 from service.api.door import Command, now, role_in, seen
 from service.api.drafts import prepare_draft
+from service.api.whose_case import case_id_of
 from service.auth import Caller
 from service.pages.cases import case_page, case_state, path_of
 from service.pages.door import PageHandler, asked, form_of, page, person_in, see_other, shown
