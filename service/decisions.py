@@ -53,18 +53,13 @@ async def sign_decision(vault: Vault, state: Escrow, decision: Decision, *, sign
     Raises `Refusal`: `signature_required` where the arbiter holds its own key, `signature_invalid` for one that is not
     this seat's over this very decision.
     """
+    seat, said = state.core.seats[Role.ARBITER], decision.statement(state)
     if signature is None:
         if signs_itself(state):
             raise Refusal("signature_required")
         wallet = await EscrowSecrets(vault, state.core.terms.escrow_id).wallet(state, Role.ARBITER)
-        signature = Identity(bytes.fromhex(wallet.identity_seed)).sign(statement_bytes(decision.statement(state)))
+        signature = Identity(bytes.fromhex(wallet.identity_seed)).sign(statement_bytes(said))
     # One that we made is checked as well: a key that does not fit its seat proves nothing to anybody.
-    return checked(state, decision, signature=signature)
-
-
-def checked(state: Escrow, decision: Decision, *, signature: str) -> Signed:
-    """Returns a decision's signature as it is kept; raises `Refusal` (`signature_invalid`) where it is not right."""
-    seat, said = state.core.seats[Role.ARBITER], decision.statement(state)
     if not verified(seat.identity_key, statement_bytes(said), signature=signature):
         raise Refusal("signature_invalid")
     return Signed(key=seat.identity_key, signature=signature, reason_digest=said.reason_sha256)

@@ -28,6 +28,7 @@ STATUS: Mapping[str, int] = {
     "already_confirmed": 409,
     "already_given": 409,
     "amount_invalid": 422,
+    "amounts_changed": 409,
     "bp_invalid": 422,
     "case_closed": 409,
     "case_exists": 409,

@@ -8,11 +8,10 @@ import msgspec
 from domain.decision import statement_bytes
 from domain.roles import Role
 from domain.states import Escrow
-from schemas.problems import Problem
 from schemas.requests import ResolveDispute
 from service.api.disputes import meant_by
-from service.decisions import checked, signs_itself
-from service.problems import Refusal, problem_of
+from service.decisions import signs_itself
+from service.problems import Refusal
 
 SIGNATURE = "signature"
 """Field of a decision; people paste it with blanks and line ends around it."""
@@ -30,36 +29,26 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Public, of the arbiter's seat; hex."""
     typed: str
     """What was given as the signature, as it was typed."""
-    problem: Problem | None
-    """Why that is none."""
 
 
 def asked_to_sign(state: Escrow, body: ResolveDispute, *, typed: str) -> Asked | None:
-    """Makes what the arbiter signs for a decision, and judges the signature given; None where the service signs."""
+    """Makes what the arbiter signs for a decision; None where the service signs."""
     if not signs_itself(state):
         return None
     meant = meant_by(body)
     said = statement_bytes(meant.statement(state))
-    problem = None
-    try:
-        checked(state, meant, signature=read_signature(typed))
-    except Refusal as refused:
-        problem = problem_of(refused)
     return Asked(
         statement=said.decode(),
         sha256=hashlib.sha256(said).hexdigest(),
         salt=meant.salt,
         key=state.core.seats[Role.ARBITER].identity_key,
         typed=typed,
-        problem=problem,
     )
 
 
 def read_signature(typed: str) -> str:
-    """Reads a signature as people paste it; raises `Refusal` where there is none, or no 128 hex digits."""
+    """Reads a signature as people paste it; raises `Refusal` for what is no 128 hex digits."""
     text = "".join(typed.split()).lower()
-    if not text:
-        raise Refusal("signature_required")
     if not re.fullmatch("[0-9a-f]{128}", text):
-        raise Refusal("validation", detail="Expected the 128 hex digits of the signature", facts={"path": SIGNATURE})
+        raise Refusal("signature_invalid", detail="Expected its 128 hex digits", facts={"path": SIGNATURE})
     return text

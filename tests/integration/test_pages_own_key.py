@@ -96,12 +96,12 @@ async def test_what_is_signed_stands_on_the_page_and_binds_the_reason(site: Site
     [
         ("", "its own key signs the decision"),
         (" \r\n", "its own key signs the decision"),
-        ("what the command said", "Expected the 128 hex digits"),
-        ("00" * 63, "Expected the 128 hex digits"),
-        ("٣" * 128, "Expected the 128 hex digits"),
+        ("what the command said", "Expected its 128 hex digits"),
+        ("00" * 63, "Expected its 128 hex digits"),
+        ("٣" * 128, "Expected its 128 hex digits"),
         ("00" * 64, "not over this decision"),
         (Identity(bytes(32)).sign(b"something else"), "not over this decision"),
-        ('"><script>alert(1)</script>', "Expected the 128 hex digits"),
+        ('"><script>alert(1)</script>', "Expected its 128 hex digits"),
     ],
 )
 async def test_without_the_right_signature_nothing_is_decided_and_nothing_typed_is_lost(
