@@ -181,9 +181,11 @@ async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: 
     """Takes the arbiter's signed decision, for good; what is paid for it is shown with the escrow."""
     state = await case_commanded(request, body.case_id, caller)
     escrow_id, meant = state.core.terms.escrow_id, meant_by(body)
-    await claim_key(request, by)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")  # nobody else has anything signed
+    # Before the key is bound: whoever mends a signature may send it as the same request.
+    signed = await sign_decision(house_of(request).store.vault, state, meant, signature=body.signature)
+    await claim_key(request, by)
     await _no_conflict(request, state)
     command = c.ResolveDispute(
         at=now(request),
@@ -192,7 +194,7 @@ async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: 
         buyer_share_bp=meant.buyer_share_bp,
         reason=await _sealed(request, state, SealedKind.DECISION_REASON, Role.ARBITER, meant.reason),
         reason_salt=await _sealed(request, state, SealedKind.REASON_SALT, Role.ARBITER, meant.salt),
-        signed=await sign_decision(house_of(request).store.vault, state, meant, signature=body.signature),
+        signed=signed,
         confirmed=_confirmed(body),
     )
     answer = await follow(request, escrow_id, command, caller=caller, by=by)

@@ -177,6 +177,16 @@ async def test_a_signed_decision_sent_twice_is_taken_once(site: Site) -> None:
         assert await decide(visit, case_id, signature=signature) == f"/arbiter/disputes/{case_id}#decision"
 
 
+async def test_a_wrong_signature_uses_up_no_form(site: Site) -> None:
+    _, case_id = await disputed_with_own_key(site.world)
+    visit = await confirming(site, case_id, SPLIT)
+    shown, hidden = statement_on(visit.text), visit.hidden()
+    await decide(visit, case_id, signature="00" * 64)
+    assert visit.status == 422
+    signature = ARBITERS.sign(shown.encode())  # of the page before, to which its reader went back
+    assert await decide(visit, case_id, **hidden, signature=signature) == f"/arbiter/disputes/{case_id}#decision"
+
+
 async def test_only_the_arbiter_is_shown_what_to_sign(site: Site) -> None:
     _, case_id = await disputed_with_own_key(site.world)
     visit = await site.visit(BUYER)
