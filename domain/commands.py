@@ -6,6 +6,7 @@ before the command is made; times and identifiers come in with the command.
 
 import msgspec
 
+from domain.amounts import Amounts
 from domain.chain import ChainView
 from domain.difference import Difference
 from domain.draw import ArbiterDraw
@@ -123,6 +124,8 @@ class ResolveDispute(Command, frozen=True, kw_only=True):
     reason_salt: Sealed | None = None
     signed: Signed | None = None
     """Checked where keys are known."""
+    confirmed: Amounts | None = None
+    """What the arbiter was told that each of the three gets: the decision stands for these amounts alone."""
 
 
 class AddEvidence(Command, frozen=True, kw_only=True):

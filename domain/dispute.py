@@ -2,6 +2,7 @@
 
 from domain import commands as c
 from domain import events as e
+from domain.amounts import Amounts, amounts_of
 from domain.events import AnyEvent, Purpose, Verdict
 from domain.ids import Micros, TxHash
 from domain.payout import BP_ALL, all_gone, fee_due, fee_inputs, fee_paid_by, kept_outputs, unspent
@@ -123,7 +124,8 @@ def resolve(state: Escrow, command: c.ResolveDispute) -> list[AnyEvent] | Refuse
     bp = _buyer_share(command)
     if bp is None:
         return Refused("bp_invalid")
-    return _decision(state, money, case, command, buyer_share_bp=bp)
+    decided = _decision(state, money, case, command, buyer_share_bp=bp)
+    return decided if isinstance(decided, Refused) else _as_confirmed(state, decided, confirmed=command.confirmed)
 
 
 def _buyer_share(command: c.ResolveDispute) -> int | None:
@@ -165,6 +167,11 @@ def _decision(
         fee_atomic=fee,
     )
     return [*_taken_up(case, Role.ARBITER, at=command.at), decided, payout]
+
+
+def _as_confirmed(state: Escrow, decided: list[AnyEvent], *, confirmed: Amounts | None) -> list[AnyEvent] | Refused:
+    # Here and not before the command: deposits come and go until the very append.
+    return decided if confirmed in (None, amounts_of(state, decided)) else Refused("amounts_changed")
 
 
 def open_fee(state: Escrow, *, at: Micros) -> e.PayoutOpened | None:

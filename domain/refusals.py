@@ -14,6 +14,7 @@ SENTENCES: dict[str, str] = {
     "already_broadcast": "A payout may already be on its way, so this can no longer be stopped.",
     "already_confirmed": "This seat has already confirmed the address.",
     "already_given": "This step has already been done.",
+    "amounts_changed": "The decision would divide other amounts by now than those that were confirmed.",
     "amount_invalid": "The amount must be a positive whole number of atomic units.",
     "bp_invalid": "The buyer's share must be a whole number from 0 to 10000 basis points.",
     "case_closed": "This case is already decided or closed.",

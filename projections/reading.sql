@@ -74,29 +74,13 @@ order by position
 limit $3;
 
 -- name: case
--- One case. Of two moments the later one is its last touch: a message does not write the case's row anew.
-select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    greatest(touched_at, (select at from model_messages said
-        where said.generation = (select live from read_models where model = 'messages')
-            and (said.partition, said.escrow_id) = (model_disputes.partition, model_disputes.escrow_id)
-        order by number desc limit 1)) as touched_at,
-    escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
-    signature, fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
-from model_disputes
-where generation = (select live from read_models where model = 'disputes') and case_id = $1
-limit 1;
+-- One case.
+select * from live_cases where case_id = $1 limit 1;
 
 -- name: cases_awaited
 -- An arbiter's cases that are neither resolved nor closed, newest first.
-select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    greatest(touched_at, (select at from model_messages said
-        where said.generation = (select live from read_models where model = 'messages')
-            and (said.partition, said.escrow_id) = (model_disputes.partition, model_disputes.escrow_id)
-        order by number desc limit 1)) as touched_at,
-    escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
-    signature, fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
-from model_disputes
-where generation = (select live from read_models where model = 'disputes') and arbiter_id = $1 and awaited
+select * from live_cases
+where arbiter_id = $1 and awaited
     and (opened_at, case_id) < ($2, $3)
     and ($5::text is null or strpos(lower(concat_ws(' ', case_id, escrow_id, order_id, buyer_id, vendor_id)), $5) > 0)
 order by opened_at desc, case_id desc
@@ -104,15 +88,8 @@ limit $4;
 
 -- name: cases_by_status
 -- An arbiter's cases of one status, newest first.
-select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    greatest(touched_at, (select at from model_messages said
-        where said.generation = (select live from read_models where model = 'messages')
-            and (said.partition, said.escrow_id) = (model_disputes.partition, model_disputes.escrow_id)
-        order by number desc limit 1)) as touched_at,
-    escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
-    signature, fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
-from model_disputes
-where generation = (select live from read_models where model = 'disputes') and arbiter_id = $1 and status = $6
+select * from live_cases
+where arbiter_id = $1 and status = $6
     and (opened_at, case_id) < ($2, $3)
     and ($5::text is null or strpos(lower(concat_ws(' ', case_id, escrow_id, order_id, buyer_id, vendor_id)), $5) > 0)
 order by opened_at desc, case_id desc
@@ -120,15 +97,8 @@ limit $4;
 
 -- name: cases_all
 -- All of an arbiter's cases, newest first.
-select escrow_id, case_id, order_id, buyer_id, vendor_id, arbiter_id, amount, state, status, awaited, opened_by, opened_at,
-    greatest(touched_at, (select at from model_messages said
-        where said.generation = (select live from read_models where model = 'messages')
-            and (said.partition, said.escrow_id) = (model_disputes.partition, model_disputes.escrow_id)
-        order by number desc limit 1)) as touched_at,
-    escalated_at, buyer_claim, vendor_claim, decision, buyer_share_bp, reason, reason_salt, statement, signing_key,
-    signature, fee_atomic, decided_at, winner_tx_hash, arbiter_fee_tx_hash
-from model_disputes
-where generation = (select live from read_models where model = 'disputes') and arbiter_id = $1
+select * from live_cases
+where arbiter_id = $1
     and (opened_at, case_id) < ($2, $3)
     and ($5::text is null or strpos(lower(concat_ws(' ', case_id, escrow_id, order_id, buyer_id, vendor_id)), $5) > 0)
 order by opened_at desc, case_id desc

@@ -53,6 +53,14 @@ class DisputeDecided(Answer, frozen=True, kw_only=True):
     cursor: str
 
 
+class DecidedAmounts(Answer, frozen=True, kw_only=True):
+    """What each of the three gets by a decision, before the network fee, of the money that can be paid out now."""
+
+    buyer: int
+    vendor: int
+    arbiter: int
+
+
 class DecisionStated(Answer, frozen=True, kw_only=True):
     """What an arbiter would sign: the bytes of `statement` (UTF-8), which are hashed and encoded no further."""
 
@@ -60,6 +68,8 @@ class DecisionStated(Answer, frozen=True, kw_only=True):
     statement: str
     reason_salt: str
     fee_atomic: int
+    amounts: DecidedAmounts | None
+    """Sent along with the decision, they bind it; null while no such decision could be taken."""
 
 
 class SignedDecision(Answer, frozen=True, kw_only=True):

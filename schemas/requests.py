@@ -23,6 +23,8 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127
 """An order or a user: up to 128 letters, digits and `._@:+-`, the first a letter or digit."""
 Amount = Annotated[int, msgspec.Meta(gt=0, le=ATOMIC_MAX)]
 """Atomic units; a whole number of JSON, never a float or a text."""
+Part = Annotated[int, msgspec.Meta(ge=0, le=ATOMIC_MAX)]
+"""Of an amount, in atomic units; perhaps none of it."""
 BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BP_MAX)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=CLAIM_MAX)]
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=CLAIM_MAX, pattern=r"\S")]
@@ -174,7 +176,19 @@ class StateDecision(Request, frozen=True, kw_only=True):
     reason_salt: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")] | None = None
 
 
+class DecidedAmounts(Request, frozen=True, kw_only=True):
+    """What an arbiter was told that each of the three gets."""
+
+    buyer: Part
+    vendor: Part
+    arbiter: Part
+
+
 class ResolveDispute(StateDecision, frozen=True, kw_only=True):
-    """An arbiter's decision; one whose key is not held here sends its signature, and the salt that it signed with."""
+    """An arbiter's decision; one whose key is not held here sends its signature, and the salt that it signed with.
+
+    With `amounts` it is taken only if it divides just these.
+    """
 
     signature: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}\Z")] | None = None
+    amounts: DecidedAmounts | None = None

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter, Token
 from rich.console import Console
 
 from service.environment import SettingsWrong, load_settings
+from service.key_commands import decision_app
 from service.settings import Settings
 
 app = App(name="thirdkey", help="Non-custodial Monero escrow: every order in a 2-of-3 multisig wallet.")
@@ -21,6 +22,7 @@ audit_app = App(name="audit", help="Checks of the log.")
 projections_app = App(name="projections", help="The read models, made from the log.")
 app.command(token_app)
 app.command(audit_app)
+app.command(decision_app)
 app.command(projections_app)
 secrets_app = App(name="secrets", help="The keys that sealed fields are sealed under.")
 escrow_app = App(name="escrow", help="What operators do with one escrow.")

@@ -42,6 +42,11 @@ def new_salt() -> str:
     return secrets.token_hex(SALT_BYTES)
 
 
+def signs_itself(state: Escrow) -> bool:
+    """Says whether the arbiter holds the key of its seat, so that nobody here can sign for it."""
+    return state.core.terms.seats[Role.ARBITER] is not SeatKind.POOL
+
+
 async def sign_decision(vault: Vault, state: Escrow, decision: Decision, *, signature: str | None) -> Signed:
     """Checks the signature that came with a decision, or makes it where the arbiter's seat is hosted here.
 
@@ -50,7 +55,7 @@ async def sign_decision(vault: Vault, state: Escrow, decision: Decision, *, sign
     """
     seat, said = state.core.seats[Role.ARBITER], decision.statement(state)
     if signature is None:
-        if state.core.terms.seats[Role.ARBITER] is not SeatKind.POOL:
+        if signs_itself(state):
             raise Refusal("signature_required")
         wallet = await EscrowSecrets(vault, state.core.terms.escrow_id).wallet(state, Role.ARBITER)
         signature = Identity(bytes.fromhex(wallet.identity_seed)).sign(statement_bytes(said))

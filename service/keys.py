@@ -83,7 +83,12 @@ def known_head_keys(settings: Settings) -> list[str]:
 def _kept(path: Path) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
-        _make(path)
+        make_key(path)
+    return key_in(path)
+
+
+def key_in(path: Path) -> bytes:
+    """Reads the key (32 bytes) in a file that only its owner reads; raises `KeyFileWrong`, `OSError`."""
     if path.stat().st_mode & 0o077:
         raise KeyFileWrong(path=path, reason="readable by others; expected mode 0600")
     try:
@@ -95,7 +100,8 @@ def _kept(path: Path) -> bytes:
     return key
 
 
-def _make(path: Path) -> None:
+def make_key(path: Path) -> None:
+    """Writes a new key into a file that only its owner reads, unless another process was first; raises `OSError`."""
     # Written whole under another name first: two processes that start at once must end with one key, a crash with none.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

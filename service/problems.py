@@ -29,6 +29,7 @@ STATUS: Mapping[str, int] = {
     "already_given": 409,
     "arbiter_not_ready": 409,
     "amount_invalid": 422,
+    "amounts_changed": 409,
     "bp_invalid": 422,
     "case_closed": 409,
     "case_exists": 409,

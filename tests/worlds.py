@@ -22,7 +22,7 @@ from domain.chain import ChainView, SeenOutput, SeenSpend
 from domain.commands import AnyCommand
 from domain.ids import EscrowId, KeyImage, Micros, OneTimeKey, Sealed, TxHash, UserId, WalletId
 from domain.money import Atomic
-from domain.roles import THREE, Role
+from domain.roles import THREE, Role, SeatKind
 from domain.states import Escrow, Money, money_of
 from domain.steps import ROUNDS
 from eventstore.evidence import EvidenceStore
@@ -149,18 +149,9 @@ class World:
 
     async def set_up(self, escrow_id: str, *, confirming: tuple[Role, ...] = THREE) -> None:
         """Plays the three wallets' set-up."""
-        sealing = EscrowSecrets(self.house.store.vault, EscrowId(escrow_id))
-        for role in THREE:
-            seed = identity_seed(role)
-            wallet = WalletSecrets(file=f"w-{role}", password="secret", identity_seed=seed.hex())
-            claim = c.ClaimWallet(
-                at=self.now(),
-                role=role,
-                wallet_id=WalletId(f"w-{role}"),
-                identity_key=Identity(seed).public,
-                secrets=await sealing.seal_wallet(role, wallet),
-            )
-            await self.tell(escrow_id, claim)
+        kinds = (await self.state(escrow_id)).core.terms.seats
+        for role in sorted(THREE, key=lambda role: kinds[role] is SeatKind.POOL):  # who brings a wallet comes first
+            await self._take_seat(escrow_id, role, kind=kinds[role])
         for round_ in ROUNDS:
             for role in THREE:
                 message = c.GiveSetupMessage(
@@ -169,6 +160,19 @@ class World:
                 await self.tell(escrow_id, message)
         for role in confirming:
             await self.confirm(escrow_id, role)
+
+    async def _take_seat(self, escrow_id: str, role: Role, *, kind: SeatKind) -> None:
+        wallet_id, seed = WalletId(f"w-{role}"), identity_seed(role)
+        public = Identity(seed).public
+        if kind is not SeatKind.POOL:
+            join = c.JoinSeat(at=self.now(), role=role, wallet_id=wallet_id, identity_key=public)
+            await self.tell(escrow_id, join)
+            return
+        wallet = WalletSecrets(file=wallet_id, password="secret", identity_seed=seed.hex())
+        sealing = EscrowSecrets(self.house.store.vault, EscrowId(escrow_id))
+        secrets = await sealing.seal_wallet(role, wallet)
+        claim = c.ClaimWallet(at=self.now(), role=role, wallet_id=wallet_id, identity_key=public, secrets=secrets)
+        await self.tell(escrow_id, claim)
 
     async def confirm(self, escrow_id: str, role: Role) -> None:
         confirm = c.ConfirmAddress(

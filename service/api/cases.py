@@ -1,6 +1,5 @@
 """Routes that show cases: an arbiter's list, and one case to its three and to its arbiter's assistants."""
 
-import re
 import secrets
 
 from aiohttp import web
@@ -12,7 +11,6 @@ from domain.roles import Role
 from domain.states import CaseStatus
 from projections.api import ALL_CASES, Place
 from projections.rows import DisputeRow, MessageRow
-from schemas import requests as r
 from schemas.case_answers import CaseShown, DisputePage
 from schemas.cursor import encode_cursor
 from schemas.sealing import SealedKind
@@ -20,6 +18,7 @@ from service.api import views
 from service.api.asking import check_query, limit_of, open_text, own_writes
 from service.api.door import ARBITERS, answer_json, caller_of, house_of, now
 from service.api.photo_list import PHOTOS, photos_of
+from service.api.whose_case import assists, is_case_id, reads
 from service.auth import Caller, Right
 from service.problems import Refusal
 
@@ -28,7 +27,6 @@ NUMBER_DIGITS_MAX = 9
 SEARCH_MAX = 128
 """Characters of what is looked for in names."""
 STATUSES = frozenset({*CaseStatus, ALL_CASES})
-_CASE_ID = re.compile(r.CASE_ID)
 
 
 def routes() -> list[web.RouteDef]:
@@ -84,13 +82,6 @@ async def _note_seen(request: web.Request, caller: Caller) -> None:
         await arbiters.say(seen, by=caller.user, command_id=CommandId(secrets.token_hex(32)))
 
 
-async def assists(request: web.Request, caller: Caller, arbiter: UserId) -> bool:
-    """Says whether somebody is an arbiter's assistant: named by the arbiter, with the right in the token."""
-    if Right.ASSISTANT not in caller.rights:
-        return False
-    return (await request.app[ARBITERS].roster()).assists(caller.user, arbiter)
-
-
 def _searched(request: web.Request) -> str | None:
     text = request.query.get("q")
     if text is not None and not 1 <= len(text) <= SEARCH_MAX:
@@ -112,7 +103,7 @@ async def case_shown(request: web.Request, case_id: str, caller: Caller, *, afte
     await own_writes(request, MODEL, MESSAGES, PHOTOS)
     positions = models.positions(MESSAGES)
     row = await _case(request, case_id)
-    if row is None or not await _may_read(request, row, caller):
+    if row is None or not await reads(request, row, caller):
         raise Refusal("no_such_case")
     said = await models.rows.messages(row.escrow_id, after=after, limit=most + 1)
     sealing = EscrowSecrets(house_of(request).store.vault, row.escrow_id)
@@ -134,12 +125,6 @@ def _number(request: web.Request, field: str) -> int | None:
     return int(text)
 
 
-async def _may_read(request: web.Request, row: DisputeRow, caller: Caller) -> bool:
-    if caller.user in (row.buyer_id, row.vendor_id, row.arbiter_id):
-        return True
-    return await assists(request, caller, row.arbiter_id)
-
-
 async def _after(request: web.Request, arbiter: UserId) -> Place | None:
     """Reads where the page begins: behind a case, or at an age."""
     after = request.query.get("after")
@@ -150,11 +135,6 @@ async def _after(request: web.Request, arbiter: UserId) -> Place | None:
     if row is None or row.arbiter_id != arbiter:
         raise Refusal("cursor_invalid", facts={"path": "after"})
     return Place(row.opened_at, row.case_id)
-
-
-def is_case_id(text: str) -> bool:
-    """Says whether a text could name a case."""
-    return _CASE_ID.match(text) is not None
 
 
 async def _case(request: web.Request, case_id: str) -> DisputeRow | None:

@@ -5,15 +5,20 @@ from aiohttp import web
 from actors.sealed import EscrowSecrets
 from domain import commands as c
 from domain import events as e
+from domain.amounts import Amounts
 from domain.commands import AnyCommand
 from domain.decision import statement_bytes
-from domain.ids import CaseId, EscrowId, Sealed
+from domain.ids import Micros, Sealed
+from domain.money import Atomic
+from domain.preview import preview
+from domain.refusals import Refused
 from domain.roles import Role
 from domain.states import Escrow
 from schemas import requests as r
 from schemas.answers import moment
 from schemas.case_answers import (
     CaseFollowed,
+    DecidedAmounts,
     DecisionStated,
     DisputeDecided,
     DisputeOpened,
@@ -37,6 +42,7 @@ from service.api.door import (
     role_in,
     seen,
 )
+from service.api.whose_case import case_commanded, case_id_of
 from service.auth import Caller
 from service.decisions import Decision, new_salt, sign_decision
 from service.problems import Refusal
@@ -58,16 +64,6 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/disputes/statement", state_decision),
         web.post("/api/disputes/resolve", commanded(r.ResolveDispute, resolve_dispute)),
     ]
-
-
-def case_id_of(escrow_id: EscrowId) -> CaseId:
-    """Names the one case an escrow can have, so that it is found without an index."""
-    return CaseId(f"case_{escrow_id.removeprefix('esc_')}")
-
-
-def escrow_id_of_case(case_id: CaseId) -> EscrowId:
-    """Names the escrow of a case."""
-    return EscrowId(f"esc_{case_id.removeprefix('case_')}")
 
 
 async def open_dispute(request: web.Request, body: r.OpenDispute, caller: Caller, by: Keyed) -> DisputeOpened:
@@ -100,7 +96,7 @@ def answer_as(role: Role) -> Command[r.AddClaim]:
     """Makes the command by which one side answers the other's claim."""
 
     async def add_claim(request: web.Request, body: r.AddClaim, caller: Caller, by: Keyed) -> CaseFollowed:
-        state = await _own_case(request, body.case_id, caller)
+        state = await case_commanded(request, body.case_id, caller)
         if role_in(state, caller) is not role:
             raise Refusal(f"not_the_{role.value}")
         await claim_key(request, by)
@@ -113,7 +109,7 @@ def answer_as(role: Role) -> Command[r.AddClaim]:
 
 async def review_dispute(request: web.Request, body: r.ReviewDispute, caller: Caller, by: Keyed) -> CaseFollowed:
     """Takes a case up; its arbiter's first message or decision does so too."""
-    state = await _own_case(request, body.case_id, caller)
+    state = await case_commanded(request, body.case_id, caller)
     await claim_key(request, by)
     command = c.ReviewDispute(at=now(request), by=caller.user)
     return await _case_followed(request, state, command, by=by, caller=caller, status=UNDER_REVIEW)
@@ -121,7 +117,7 @@ async def review_dispute(request: web.Request, body: r.ReviewDispute, caller: Ca
 
 async def add_message(request: web.Request, body: r.AddMessage, caller: Caller, by: Keyed) -> MessageAdded:
     """Takes a message of one of the three, perhaps in answer to an earlier one."""
-    state = await _own_case(request, body.case_id, caller)
+    state = await case_commanded(request, body.case_id, caller)
     terms, role = state.core.terms, role_in(state, caller)
     if role is None:
         raise Refusal("not_of_the_case")
@@ -148,21 +144,30 @@ async def state_decision(request: web.Request) -> web.Response:
     """Tells an arbiter what it would sign for a decision; nothing is decided by it."""
     caller = caller_of(request)
     body = await body_of(request, r.StateDecision)
-    state = await _own_case(request, body.case_id, caller)
+    state = await case_commanded(request, body.case_id, caller)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")
-    meant = _meant(body)
+    meant = meant_by(body)
     said = meant.statement(state)
     stated = DecisionStated(
         case_id=body.case_id,
         statement=statement_bytes(said).decode(),
         reason_salt=meant.salt,
         fee_atomic=said.fee_atomic,
+        amounts=_amounts(state, meant, at=now(request)),
     )
     return answer_json(stated)
 
 
-def _meant(body: r.StateDecision) -> Decision:
+def _amounts(state: Escrow, meant: Decision, *, at: Micros) -> DecidedAmounts | None:
+    found = preview(state, verdict=meant.verdict, buyer_share_bp=meant.buyer_share_bp, at=at)
+    if isinstance(found, Refused):
+        return None
+    return DecidedAmounts(buyer=found.buyer, vendor=found.vendor, arbiter=found.arbiter)
+
+
+def meant_by(body: r.StateDecision) -> Decision:
+    """Makes of a request the decision that is signed, with a salt of ours where it brings none."""
     return Decision(
         verdict=body.decision,
         buyer_share_bp=body.buyer_share_bp,
@@ -173,11 +178,13 @@ def _meant(body: r.StateDecision) -> Decision:
 
 async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: Caller, by: Keyed) -> DisputeDecided:
     """Takes the arbiter's signed decision, for good; what is paid for it is shown with the escrow."""
-    state = await _own_case(request, body.case_id, caller)
-    escrow_id, meant = state.core.terms.escrow_id, _meant(body)
-    await claim_key(request, by)
+    state = await case_commanded(request, body.case_id, caller)
+    escrow_id, meant = state.core.terms.escrow_id, meant_by(body)
     if role_in(state, caller) is not Role.ARBITER:
         raise Refusal("not_the_arbiter")  # nobody else has anything signed
+    # Before the key is bound: whoever mends a signature may send it as the same request.
+    signed = await sign_decision(house_of(request).store.vault, state, meant, signature=body.signature)
+    await claim_key(request, by)
     await _no_conflict(request, state)
     command = c.ResolveDispute(
         at=now(request),
@@ -186,7 +193,8 @@ async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: 
         buyer_share_bp=meant.buyer_share_bp,
         reason=await _sealed(request, state, SealedKind.DECISION_REASON, Role.ARBITER, meant.reason),
         reason_salt=await _sealed(request, state, SealedKind.REASON_SALT, Role.ARBITER, meant.salt),
-        signed=await sign_decision(house_of(request).store.vault, state, meant, signature=body.signature),
+        signed=signed,
+        confirmed=_confirmed(body),
     )
     answer = await follow(request, escrow_id, command, caller=caller, by=by)
     return DisputeDecided(
@@ -201,6 +209,13 @@ async def resolve_dispute(request: web.Request, body: r.ResolveDispute, caller: 
     )
 
 
+def _confirmed(body: r.ResolveDispute) -> Amounts | None:
+    told = body.amounts
+    if told is None:
+        return None
+    return Amounts(buyer=Atomic(told.buyer), vendor=Atomic(told.vendor), arbiter=Atomic(told.arbiter))
+
+
 async def _no_conflict(request: web.Request, state: Escrow) -> None:
     """Refuses a decision by an arbiter who is, or was found to be, no judge of one of the two.
 
@@ -211,17 +226,6 @@ async def _no_conflict(request: web.Request, state: Escrow) -> None:
     terms, roster = state.core.terms, await request.app[ARBITERS].roster()
     if roster.conflicted(terms.arbiter_id, (terms.buyer_id, terms.vendor_id)):
         raise Refusal("conflict_of_interest")
-
-
-async def _own_case(request: web.Request, case_id: str, caller: Caller) -> Escrow:
-    """Returns the escrow of a case to its three, and to administrators, whose commands are refused later."""
-    try:
-        state = await seen(request, escrow_id_of_case(CaseId(case_id)), caller)
-    except Refusal:
-        raise Refusal("no_such_case") from None
-    if state.core.case is None:
-        raise Refusal("no_such_case")
-    return state
 
 
 async def _sealed(request: web.Request, state: Escrow, kind: SealedKind, role: Role, text: str) -> Sealed:

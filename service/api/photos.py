@@ -9,13 +9,11 @@ import msgspec
 from aiohttp import web
 
 from domain.evidence import photo_of
-from domain.ids import CaseId, PhotoId
-from domain.states import Escrow, Evidence
+from domain.ids import PhotoId
+from domain.states import Evidence
 from schemas import requests as r
 from schemas.answers import moment
 from schemas.evidence import PhotoAdded
-from service.api.cases import assists
-from service.api.disputes import escrow_id_of_case
 from service.api.door import (
     Keyed,
     answer_json,
@@ -28,6 +26,7 @@ from service.api.door import (
     role_in,
 )
 from service.api.uploads import form_of
+from service.api.whose_case import case_acted_in, case_read
 from service.auth import Caller
 from service.evidence import EvidenceRoom, Offered
 from service.problems import Refusal
@@ -39,7 +38,7 @@ POLICY = "sandbox; default-src 'none'"
 """A picture is nothing but a picture, wherever its address is opened."""
 NAMES = {"image/jpeg": "evidence.jpg", "image/png": "evidence.png"}
 CHUNK_BYTES = 262_144
-_PHOTO_ID, _CASE_ID = re.compile(r.PHOTO_ID), re.compile(r.CASE_ID)
+_PHOTO_ID = re.compile(r.PHOTO_ID)
 
 
 def routes() -> list[web.RouteDef]:
@@ -64,7 +63,7 @@ async def photo_added(
     request: web.Request, body: r.AddPhoto, caller: Caller, by: Keyed, *, content: bytes
 ) -> PhotoAdded:
     """Takes a picture into its case; raises `Refusal`, and what `EvidenceRoom.add` raises."""
-    state = await case_seen(request, body.case_id, caller)
+    state = await case_acted_in(request, body.case_id, caller)
     await claim_key(request, by)
     offered = Offered(
         content=content,
@@ -115,30 +114,6 @@ async def photo_shown(request: web.Request, caller: Caller) -> web.StreamRespons
     with room.transfer(caller.user):
         content = await room.show(state, photo, by=caller.user, assists=role_in(state, caller) is None)
         return await sent(request, photo, content)
-
-
-async def case_read(request: web.Request, case_id: str, caller: Caller) -> Escrow:
-    """Returns the escrow of a case that the caller may read; raises `Refusal`."""
-    state = await _disputed(request, case_id)
-    if role_in(state, caller) is None and not await assists(request, caller, state.core.terms.arbiter_id):
-        raise Refusal("no_such_case")
-    return state
-
-
-async def case_seen(request: web.Request, case_id: str, caller: Caller) -> Escrow:
-    """Returns the escrow of a case in which the caller is one of the three; raises `Refusal`."""
-    state = await _disputed(request, case_id)
-    if role_in(state, caller) is None:
-        raise Refusal("no_such_case")
-    return state
-
-
-async def _disputed(request: web.Request, case_id: str) -> Escrow:
-    named = _CASE_ID.match(case_id) is not None
-    state = await house_of(request).desk.state(escrow_id_of_case(CaseId(case_id))) if named else None
-    if state is None or state.core.case is None:
-        raise Refusal("no_such_case")
-    return state
 
 
 async def sent(request: web.Request, photo: Evidence, content: bytes) -> web.StreamResponse:

@@ -1,5 +1,6 @@
 """What the forms of a case do: each the same command as the API's, then back to the page."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -13,19 +14,24 @@ from domain.roles import THREE, Role
 from domain.states import Escrow
 from schemas import requests as r
 from service.api import disputes
-from service.api.disputes import case_id_of
 from service.api.door import Command, now, role_in, seen
 from service.api.drafts import prepare_draft
+from service.api.whose_case import case_id_of
 from service.auth import Caller
 from service.pages.cases import case_page, case_state, path_of
 from service.pages.door import PageHandler, asked, form_of, page, person_in, see_other, shown
-from service.pages.payouts import NETWORK_FEE_NOTE, parts_of
+from service.pages.payouts import NETWORK_FEE_NOTE
+from service.pages.signing import SIGNATURE, asked_to_sign, read_signature
 from service.pages.words import read_share
 from service.problems import Refusal, problem_of, refuse
 
 _R = TypeVar("_R", bound=r.Request)
 CONFIRMED = "amounts"
 """Field of a confirmed decision: what its arbiter was told that each of the three gets."""
+AMOUNTS = "amounts_changed"
+ONCE_MORE = (AMOUNTS, "signature_required", "signature_invalid")
+"""Refusals after which a confirmation is shown again, as it was but for what has changed."""
+_CONFIRMED = re.compile(r"(?P<buyer>[0-9]{1,19}) (?P<vendor>[0-9]{1,19}) (?P<arbiter>[0-9]{1,19})")
 
 
 def routes() -> list[web.RouteDef]:
@@ -61,14 +67,13 @@ async def take_answer(request: web.Request) -> web.StreamResponse:
 
 
 async def take_decision(request: web.Request) -> web.StreamResponse:
-    """Takes the decision that its arbiter has confirmed; where it would pay other amounts by now, they are shown."""
+    """Takes the decision that its arbiter has confirmed, and signed where it holds the key.
+
+    Where it would pay other amounts by now, or the signature is not right, nothing is taken: it is shown once more.
+    """
     form = await form_of(request)
-    confirmed = form.pop(CONFIRMED, "")
-    state = await case_state(request)
-    if state.core.case is not None and state.core.case.undecided:
-        answer = await _confirmation(request, state, form, confirmed=confirmed)
-        if answer is not None:
-            return answer
+    if not _CONFIRMED.fullmatch(form.get(CONFIRMED, "")):
+        return await _confirmation(request, await case_state(request), form, refused=Refusal(AMOUNTS))
     return await _done(request, form, r.ResolveDispute, disputes.resolve_dispute, back="decision")
 
 
@@ -81,7 +86,10 @@ async def _done(
         body, by = asked(request, _read(form), kind, case_id=case_id_of(state.core.terms.escrow_id))
         await command(request, body, person_in(request), by)
     except Refusal as refused:
-        return await case_page(request, await case_state(request), problem=problem_of(refused), draft=form)
+        state = await case_state(request)
+        if refused.code in ONCE_MORE:
+            return await _confirmation(request, state, form, refused=refused)
+        return await case_page(request, state, problem=problem_of(refused), draft=form)
     return see_other(f"{path_of(request, state)}#{back}")
 
 
@@ -90,28 +98,30 @@ async def _done(
 
 async def show_confirmation(request: web.Request) -> web.StreamResponse:
     """Repeats who would get what before a decision is taken; changes nothing."""
-    form = await form_of(request)
-    form.pop(CONFIRMED, None)
-    answer = await _confirmation(request, await case_state(request), form)
-    assert answer is not None
-    return answer
+    return await _confirmation(request, await case_state(request), await form_of(request))
 
 
 async def _confirmation(
-    request: web.Request, state: Escrow, form: Mapping[str, str], *, confirmed: str | None = None
-) -> web.StreamResponse | None:
-    """Asks whether a decision is to pay these amounts; None where just these are `confirmed`."""
+    request: web.Request, state: Escrow, form: Mapping[str, str], *, refused: Refusal | None = None
+) -> web.StreamResponse:
+    """Asks whether a decision is to pay these amounts, and for its signature; once more where that was `refused`."""
     try:
         case_id = case_id_of(state.core.terms.escrow_id)
-        body, _ = asked(request, _read(form), r.ResolveDispute, case_id=case_id)
+        fields = {field: value for field, value in form.items() if field not in (CONFIRMED, SIGNATURE)}
+        body, _ = asked(request, _read(fields), r.ResolveDispute, case_id=case_id)
         receivers = _receivers(request, state, body)
-    except Refusal as refused:
-        return await case_page(request, state, problem=problem_of(refused), draft=form)
+    except Refusal as wrong:
+        return await case_page(request, state, problem=problem_of(wrong), draft=form)
     amounts = " ".join(str(each["amount"]) for each in receivers)
-    if confirmed == amounts:
-        return None
-    facts = {"receivers": receivers, "amounts": amounts, "changed": confirmed is not None}
-    status = HTTPStatus.CONFLICT if confirmed is not None else HTTPStatus.OK
+    changed = refused is not None and (refused.code == AMOUNTS or form.get(CONFIRMED) != amounts)
+    facts = {
+        "receivers": receivers,
+        "amounts": amounts,
+        "changed": changed,
+        "signing": asked_to_sign(state, body, typed=form.get(SIGNATURE, "")),
+        "problem": problem_of(refused) if refused is not None and refused.code != AMOUNTS else None,
+    }
+    status = problem_of(refused).status if refused is not None else HTTPStatus.OK
     back = path_of(request, state)
     return shown(request, "confirm.html", status=status, body=body, note=NETWORK_FEE_NOTE, back=back, **facts)
 
@@ -124,13 +134,19 @@ def _receivers(request: web.Request, state: Escrow, body: r.ResolveDispute) -> l
     if isinstance(found, Refused):
         raise refuse(found)
     people = {Role.BUYER: terms.buyer_id, Role.VENDOR: terms.vendor_id, Role.ARBITER: terms.arbiter_id}
-    parts = zip(THREE, parts_of(found), strict=True)
+    parts = zip(THREE, found.parts, strict=True)
     return [{"role": role.value, "person": people[role], "amount": amount} for role, amount in parts]
 
 
 def _read(form: Mapping[str, str]) -> dict[str, Any]:
-    """Reads a share, which people write in percent; it means something to a split alone."""
+    """Reads what people write otherwise than programs: the confirmed amounts, a signature, the share of a split."""
     fields: dict[str, Any] = {field: value for field, value in form.items() if field != "share"}
+    if confirmed := _CONFIRMED.fullmatch(form.get(CONFIRMED, "")):
+        fields[CONFIRMED] = {field: int(part) for field, part in confirmed.groupdict().items()}
+    if fields.get(SIGNATURE, "").strip():
+        fields[SIGNATURE] = read_signature(fields[SIGNATURE])
+    else:
+        fields.pop(SIGNATURE, None)
     if form.get("decision") != Verdict.SPLIT.value:
         return fields
     bp = read_share(form.get("share", ""))

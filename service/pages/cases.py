@@ -14,11 +14,10 @@ from schemas.problems import Problem
 from service.api import views
 from service.api.asking import check_query, own_writes
 from service.api.cases import MODEL, case_shown, cases_listed
-from service.api.disputes import case_id_of
 from service.api.door import house_of, now, role_in
 from service.api.drafts import drafts_shown
 from service.api.escrows import history_of
-from service.api.photos import case_read
+from service.api.whose_case import case_id_of, case_read
 from service.auth import Caller
 from service.pages.door import page, person_in, see_other, shown
 from service.pages.moves import Moves

@@ -8,7 +8,7 @@ import msgspec
 from domain.events import Verdict
 from domain.ids import Micros
 from domain.payout import BP_ALL
-from domain.preview import Preview, preview
+from domain.preview import preview
 from domain.refusals import Refused
 from domain.roles import THREE, Role
 from domain.states import Escrow
@@ -46,17 +46,8 @@ def previews(state: Escrow, *, at: Micros) -> list[PreviewLine]:
         found = preview(state, verdict=verdict, buyer_share_bp=bp, at=at)
         if not isinstance(found, Refused):
             name = VERDICTS[verdict] if bp is None else f"Split, {percent(bp)} each"
-            lines.append(PreviewLine(name=name, parts=parts_of(found)))
+            lines.append(PreviewLine(name=name, parts=found.parts))
     return lines
-
-
-def parts_of(found: Preview) -> tuple[int, ...]:
-    """Adds up what each of the three receives; those with one address share what it gets, told at the first of them."""
-    parts = dict.fromkeys(THREE, 0)
-    for share in found.shares:
-        parts[share.roles[0]] += share.amount
-    parts[Role.ARBITER] += found.fee_after
-    return tuple(parts[role] for role in THREE)
 
 
 # -- how far it is -------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ from aiohttp import web
 
 from eventstore.api import LogBusy
 from schemas.requests import DESCRIPTION_MAX
-from service.api.disputes import case_id_of
 from service.api.door import keyed_by
 from service.api.photos import FILE, ROOM, photo_added, photo_body, photo_shown
 from service.api.uploads import form_of
+from service.api.whose_case import case_id_of
 from service.pages.cases import case_page, case_state, path_of
 from service.pages.door import check_ours, own_fields, page, person_in, see_other
 from service.problems import problem_of

@@ -8,16 +8,18 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
+from actors.identity import Identity
 from domain.roles import Role
 from service.auth import Right
 from tests.browser.chromium import DESKTOP, NEEDS_CHROMIUM, PHONE, Watched, chromium, kept, watched
 from tests.evidence_world import lay
 from tests.given import ARBITER, BUYER, VENDOR
+from tests.own_key_world import disputed_with_own_key
 from tests.page_world import Site
 from tests.patience import PATIENCE_S
 from tests.pictures import jpeg
 from tests.sim_world import until_true
-from tests.worlds import house_world
+from tests.worlds import house_world, identity_seed
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.xdist_group("browser")]
 
@@ -75,6 +77,7 @@ async def test_axe_finds_nothing_serious_on_any_page_light_or_dark_wide_or_narro
     await site.world.make_final(decided)
     assert (await lay(site.world, under_review))[0] == 200
     funded = await site.world.funded()
+    _, own_key = await disputed_with_own_key(site.world)
     serious: list[str] = []
     async with AsyncExitStack() as stack:
         browser = await stack.enter_async_context(chromium())
@@ -101,15 +104,24 @@ async def test_axe_finds_nothing_serious_on_any_page_light_or_dark_wide_or_narro
             serious += await accessible(page, f"paid-{mark}")
             await page.goto(f"{site.url}/arbiter/disputes/{under_review}")
             serious += await accessible(page, f"case-{mark}")
-            await page.get_by_label("Split between the two").check()
-            await page.get_by_label("Buyer’s share of a split").fill("62.5")
-            await page.get_by_label("Reason").fill("Both bear a part of it.")
-            await page.get_by_role("button", name="Look at it once more").click()
-            await page.get_by_role("heading", name="Confirm your decision").wait_for()
+            await look_once_more(page)
             serious += await accessible(page, f"confirm-{mark}")
+            await page.goto(f"{site.url}/arbiter/disputes/{own_key}")
+            await look_once_more(page)
+            serious += await accessible(page, f"sign-{mark}")
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             for person in (arbiter, buyer):
                 person.check()
     assert serious == []
+
+
+async def look_once_more(page: Page) -> None:
+    """Fills in a decision and asks for its confirmation."""
+    await page.get_by_label("Split between the two").check()
+    await page.get_by_label("Buyer’s share of a split").fill("62.5")
+    await page.get_by_label("Reason").fill("Both bear a part of it.")
+    await page.get_by_role("button", name="Look at it once more").click()
+    await page.get_by_role("heading", name="Confirm your decision").wait_for()
 
 
 async def test_a_message_is_sent_with_the_keyboard_alone(site: Site) -> None:
@@ -235,3 +247,23 @@ async def test_everything_works_without_script(site: Site) -> None:
         await say(site, case_id, "News", user=BUYER)
         await page.get_by_role("link", name="Load it again").click()
         await page.get_by_text("News", exact=True).wait_for()
+
+
+async def test_an_arbiter_with_a_key_of_its_own_signs_what_it_copied_without_script(site: Site) -> None:
+    _, case_id = await disputed_with_own_key(site.world)
+    async with one(site, java_script_enabled=False, size=PHONE) as person:
+        page = await person.page()
+        await page.goto(f"{site.url}/login?next=/arbiter/disputes/{case_id}")
+        await page.get_by_label("Your one-time link").fill(site.world.token(ARBITER))
+        await page.get_by_role("button", name="Log in").click()
+        await look_once_more(page)
+        statement, signature = page.get_by_label("Statement"), page.get_by_label("Signature")
+        copied = await statement.input_value()
+        await signature.fill("00" * 64)
+        await page.get_by_role("button", name="Decide for good").click()
+        await expect(page.get_by_role("alert")).to_contain_text("not over this decision")
+        await expect(signature).to_have_value("00" * 64)
+        assert await statement.input_value() == copied
+        await signature.fill(Identity(identity_seed(Role.ARBITER)).sign(copied.encode()))
+        await page.get_by_role("button", name="Decide for good").click()
+        await expect(page.locator("#decision")).to_contain_text("Signed by the arbiter’s key")

@@ -9,7 +9,9 @@ import pytest
 
 from actors.clock import SystemClock
 from actors.identity import Identity, verified
+from domain.chain import ChainView
 from domain.events import DisputeDecided
+from domain.ids import OneTimeKey
 from domain.roles import Role
 from eventstore.memory import MemoryTables
 from eventstore.opening import memory_store
@@ -18,8 +20,8 @@ from service.bundle import BundleMaker
 from service.bundle_check import check_bundle
 from service.commands import audit
 from tests.bundle_world import KEY_ID, encoded, sign, taken
-from tests.given import ARBITER, BUYER, VENDOR
-from tests.worlds import World, house_world, identity_seed
+from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
+from tests.worlds import World, deposit, house_world, identity_seed
 
 REASON = "The parcel weighed 40 g when it was posted."
 ARBITERS = Identity(identity_seed(Role.ARBITER))
@@ -31,9 +33,11 @@ async def opened(world: World) -> tuple[str, str]:
     return escrow_id, answer["case_id"]
 
 
-async def resolve(world: World, case_id: str, *, user: str = ARBITER, **more: Any) -> tuple[int, Any]:
+async def resolve(
+    world: World, case_id: str, *, user: str = ARBITER, key: str | None = None, **more: Any
+) -> tuple[int, Any]:
     body = {"case_id": case_id, "decision": "split", "buyer_share_bp": 7_000, "reason": REASON}
-    return await world.ask("POST", "/api/disputes/resolve", body | more, user=user)
+    return await world.ask("POST", "/api/disputes/resolve", body | more, user=user, key=key)
 
 
 async def test_each_of_the_three_can_prove_a_decision_by_itself() -> None:
@@ -74,6 +78,51 @@ async def test_an_arbiter_signs_what_it_was_told_it_would_sign() -> None:
         _, shown = await world.ask("GET", f"/api/disputes/{case_id}")
         signed = shown["case"]["signed"]
         assert (signed["statement"], signed["signature"]) == (told["statement"], signature)
+
+
+async def test_a_decision_binds_the_amounts_that_its_arbiter_was_told() -> None:
+    async with house_world() as world:
+        escrow_id, case_id = await opened(world)
+        meant = {"case_id": case_id, "decision": "split", "buyer_share_bp": 7_000, "reason": REASON}
+        _, told = await world.ask("POST", "/api/disputes/statement", meant, user=ARBITER)
+        fee = AMOUNT // 50
+        assert told["amounts"] == {
+            "buyer": (AMOUNT - fee) * 7 // 10,
+            "vendor": (AMOUNT - fee) * 3 // 10,
+            "arbiter": fee,
+        }
+        assert told["fee_atomic"] == fee
+        outputs = (deposit(), msgspec.structs.replace(deposit(), one_time_key=OneTimeKey("e" * 64)))
+        await world.tell(escrow_id, await world.seen(escrow_id, ChainView(height=112, outputs=outputs)))
+        version = await world.version(escrow_id)
+        for _ in range(2):
+            status, problem = await resolve(world, case_id, amounts=told["amounts"], key="first")
+            assert (status, problem["code"]) == (409, "amounts_changed")
+        assert await world.version(escrow_id) == version
+        _, told = await world.ask("POST", "/api/disputes/statement", meant, user=ARBITER)
+        assert sum(told["amounts"].values()) == 2 * AMOUNT
+        first = await resolve(world, case_id, amounts=told["amounts"], key="second")
+        assert first[0] == 200
+        await world.tell(escrow_id, await world.seen(escrow_id, ChainView(height=113, outputs=(deposit(),))))
+        assert await resolve(world, case_id, amounts=told["amounts"], key="second") == first
+        status, problem = await resolve(world, case_id, key="second")
+        assert (status, problem["code"]) == (422, "idempotency_key_reused")
+        _, told = await world.ask("POST", "/api/disputes/statement", meant, user=ARBITER)
+        assert told["amounts"] is None
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"buyer": 1, "vendor": 1}, [0, 0, 0], 7, {"buyer": 1.0}, {"arbiter": "0"}, {"vendor": -1}, {"x": 1}]
+)
+async def test_what_are_no_amounts_decides_nothing(odd: object) -> None:
+    async with house_world() as world:
+        escrow_id, case_id = await opened(world)
+        version = await world.version(escrow_id)
+        amounts = {"buyer": 0, "vendor": 0, "arbiter": 0} | odd if isinstance(odd, dict) and len(odd) == 1 else odd
+        status, problem = await resolve(world, case_id, amounts=amounts)
+        assert (status, problem["code"]) == (422, "validation")
+        assert problem["facts"]["path"].startswith("amounts")
+        assert await world.version(escrow_id) == version
 
 
 @pytest.mark.parametrize("user", [BUYER, VENDOR])

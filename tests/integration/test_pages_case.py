@@ -300,6 +300,20 @@ async def test_a_decision_that_would_pay_other_amounts_than_were_confirmed_is_co
     assert await visit.post(f"{path}/decide", fields) == f"{path}#decision"
 
 
+@pytest.mark.parametrize("amounts", ["1 2", "1.0 2 3", "-1 2 3", "٣ 2 3", "9" * 5_000])
+async def test_what_was_never_shown_confirms_nothing(site: Site, amounts: str) -> None:
+    escrow_id, case_id = await disputed(site)
+    path, fields = f"/arbiter/disputes/{case_id}", {"decision": "refund", "reason": "It was empty."}
+    version = await site.world.version(escrow_id)
+    visit = await site.visit(ARBITER)
+    await visit.get(path)
+    text = await visit.post(f"{path}/decide", fields | {"amounts": amounts})
+    assert (visit.status, "1.9600" in text) == (409, True)
+    await visit.post(f"{path}/decide", fields | {"amounts": f"{2**63} 0 0"})
+    assert visit.status == 422
+    assert await site.world.version(escrow_id) == version
+
+
 async def test_a_decision_without_a_confirmation_is_confirmed_first(site: Site) -> None:
     escrow_id, case_id = await disputed(site)
     version = await site.world.version(escrow_id)
