@@ -1,11 +1,10 @@
 """Drafts of a case: what an arbiter's assistants prepare, in a stream beside the escrow's, which the parties read."""
 
 from actors.escrow import KeyReused
-from actors.limit_events import new_limit_event, read_on
+from actors.limit_events import event_of, new_limit_event, read_on
 from domain.arbiters import DRAFTS_MAX, DraftPrepared, draft_stream
 from domain.ids import CommandId, EscrowId, Micros
 from eventstore.api import AlreadyDone, Append, Appended, EventLog, LogBusy, LogUnavailable, OutcomeUnknown
-from schemas.limit_codec import decode_limit
 from service.problems import Refusal
 
 CONFLICTS_MAX = 20
@@ -15,7 +14,7 @@ async def drafts_of(event_log: EventLog, escrow_id: EscrowId) -> list[DraftPrepa
     """Reads the drafts of a case, in order; raises `LogUnavailable`."""
     found = []
     for each in await read_on(event_log, draft_stream(escrow_id), []):
-        event = decode_limit(type=each.type, schema_version=each.schema_version, body=each.body)
+        event = event_of(each)
         assert isinstance(event, DraftPrepared)
         found.append(event)
     return found
