@@ -17,7 +17,7 @@ ARBITERS_STREAM = "arbiters"
 DRAWS_STREAM = "arbiter-draws"
 MICROS = 1_000_000
 DRAFTS_MAX = 100
-"""Drafts of one case."""
+"""Drafts of one case by its arbiter, and as many by all its assistants: they do not take the arbiter's room."""
 CONFLICTS_MAX = 1_000
 """Conflicts of one arbiter."""
 ASSISTANTS_MAX = 20

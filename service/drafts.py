@@ -3,7 +3,7 @@
 from actors.escrow import KeyReused
 from actors.limit_events import event_of, new_limit_event, read_on
 from domain.arbiters import DRAFTS_MAX, DraftPrepared, draft_stream
-from domain.ids import CommandId, EscrowId, Micros
+from domain.ids import CommandId, EscrowId, Micros, UserId
 from eventstore.api import AlreadyDone, Append, Appended, EventLog, LogBusy, LogUnavailable, OutcomeUnknown
 from service.problems import Refusal
 
@@ -20,8 +20,10 @@ async def drafts_of(event_log: EventLog, escrow_id: EscrowId) -> list[DraftPrepa
     return found
 
 
-async def prepare(event_log: EventLog, draft: DraftPrepared, *, command_id: CommandId, body_hash: str) -> int:
-    """Keeps a draft, once for a command; returns its number.
+async def prepare(
+    event_log: EventLog, draft: DraftPrepared, *, arbiter: UserId, command_id: CommandId, body_hash: str
+) -> int:
+    """Keeps a draft of a case's arbiter or of an assistant, once for a command; returns its number.
 
     Raises `Refusal`, `KeyReused`, `LogBusy`, `LogUnavailable`.
     """
@@ -31,7 +33,7 @@ async def prepare(event_log: EventLog, draft: DraftPrepared, *, command_id: Comm
         if receipt is not None:
             return _first_answer(receipt.version, same=receipt.body_hash == body_hash)
         there = await drafts_of(event_log, draft.escrow_id)
-        if len(there) >= DRAFTS_MAX:
+        if sum((each.by == arbiter) == (draft.by == arbiter) for each in there) >= DRAFTS_MAX:
             raise Refusal("drafts_full", facts={"drafts_max": DRAFTS_MAX})
         outcome = await _append(event_log, stream, draft, there, command_id=command_id, body_hash=body_hash)
         if isinstance(outcome, Appended):
