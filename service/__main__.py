@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter, Token
 from rich.console import Console
 
-from service.settings import Settings, SettingsWrong, load_settings
+from service.environment import SettingsWrong, load_settings
+from service.settings import Settings
 
 app = App(name="thirdkey", help="Non-custodial Monero escrow: every order in a 2-of-3 multisig wallet.")
 token_app = App(name="token", help="Bearer tokens of the embedded issuer.")

@@ -8,10 +8,11 @@ import pytest
 
 from eventstore.heads import signature_holds
 from service.api.stream import HUB
+from service.environment import SettingsWrong, load_settings
 from service.heads import kept_heads
 from service.heads_file import heads_path, read_heads
 from service.keys import HEAD_FILE, has_head_key, head_key, known_head_keys
-from service.settings import Settings, SettingsWrong, load_settings
+from service.settings import Settings
 from tests.patience import PATIENCE_S
 from tests.worlds import house_world
 

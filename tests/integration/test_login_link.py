@@ -6,8 +6,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from service.commands.login_link import login_link
+from service.environment import SettingsWrong, load_settings
 from service.keys import issuer_key
-from service.settings import Settings, SettingsWrong, load_settings
+from service.settings import Settings
 from tests.given import BUYER
 from tests.page_world import Site
 from tests.worlds import house_world

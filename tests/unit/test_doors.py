@@ -24,11 +24,12 @@ from domain.terms import Policy
 from eventstore.api import LogBusy, LogUnavailable
 from schemas.answers import micros, moment
 from schemas.cursor import BadCursor, decode_cursor, encode_cursor
+from service.environment import SettingsWrong, load_settings
 from service.keys import KeyFileWrong, encryption_key, issuer_key
 from service.logs import bind_correlation, configure_logs
 from service.problems import DOOR_SENTENCES, STATUS, Refusal, problem_of, response
 from service.scrub import scrub, scrub_text
-from service.settings import Arbiter, Settings, SettingsWrong, load_settings
+from service.settings import Arbiter, Settings
 from tests.given import ADDRESS
 from tests.worlds import address_of
 

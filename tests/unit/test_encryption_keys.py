@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from service.environment import SettingsWrong, load_settings
 from service.keys import KeyFileWrong, encryption_key, other_keys
-from service.settings import Settings, SettingsWrong, load_settings
+from service.settings import Settings
 
 ONE, TWO, THREE = "11" * 32, "22" * 32, "33" * 32
 

@@ -7,8 +7,9 @@ import pytest
 
 from actors.given_slot import GivenHost
 from domain.roles import THREE, Role
+from service.environment import SettingsWrong, load_settings
 from service.given_slots import GivenSlotsWrong, given_slots
-from service.settings import Settings, SettingsWrong, load_settings
+from service.settings import Settings
 
 SECRET = "correct-horse"
 

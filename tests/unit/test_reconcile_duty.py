@@ -17,9 +17,9 @@ from domain.difference import DifferenceCode as Code
 from domain.ids import EscrowId
 from eventstore.memory import MemoryTables
 from eventstore.opening import memory_store
+from service.environment import SettingsWrong, load_settings
 from service.reconcile import Compared, Unchecked
 from service.reconcile_duty import DutyLimits, ReconcileDuty, ReconcileMetrics
-from service.settings import SettingsWrong, load_settings
 from tests.given import AMOUNT
 from tests.patience import PATIENCE_S
 from tests.reconcile_world import ReconcileWorld
