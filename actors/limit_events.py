@@ -1,10 +1,10 @@
-"""How events of the limits' streams are handed to the log, whoever decided them."""
+"""How events of the limits' streams are handed to the log and read from it, whoever decided them."""
 
 import msgspec
 
 from domain.limits import AnyLimitEvent
 from eventstore.api import EventLog, NewEvent, Recorded
-from schemas.limit_codec import encode_limit
+from schemas.limit_codec import decode_limit, encode_limit
 
 READ_PAGE = 1_000
 
@@ -19,6 +19,11 @@ def new_limit_event(event: AnyLimitEvent, *, meta: object) -> NewEvent:
         meta=msgspec.json.encode(meta, order="deterministic"),
         body=encoded.body,
     )
+
+
+def event_of(recorded: Recorded) -> AnyLimitEvent:
+    """Reads an event of a limit's stream; raises `UnknownEvent`."""
+    return decode_limit(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
 
 
 async def read_on(event_log: EventLog, stream: str, known: list[Recorded]) -> list[Recorded]:

@@ -1,7 +1,7 @@
 """Finds open turns of hosted seats and sends an agent for each: turns are found, not remembered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 
 import msgspec
 import structlog
@@ -94,11 +94,20 @@ class TurnFinder:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _look(self) -> None:
+        found = set[tuple[EscrowId, Role]]()
         try:
             async for key in self._open_turns():
+                found.add(key)
                 self._consider(key)
         except LogUnavailable as broken:
             log.warning("open_turns_not_read", error=type(broken).__name__)
+        else:
+            self._forget_all_but(found)
+
+    def _forget_all_but(self, asked: Set[tuple[EscrowId, Role]]) -> None:
+        """Forgets pauses that are over of seats that nothing is asked of: another node, or an end, took the turn."""
+        now = self._clock.now()
+        self._pauses = {key: pause for key, pause in self._pauses.items() if key in asked or pause[0] > now}
 
     def _consider(self, key: tuple[EscrowId, Role]) -> None:
         not_before, _ = self._pauses.get(key, (0, 0.0))

@@ -16,7 +16,7 @@ from domain.refusals import Refused
 ARBITERS_STREAM = "arbiters"
 DRAWS_STREAM = "arbiter-draws"
 DRAFTS_MAX = 100
-"""Drafts of one case."""
+"""Drafts of one case by its arbiter, and as many by all its assistants: they do not take the arbiter's room."""
 CONFLICTS_MAX = 1_000
 """Conflicts of one arbiter."""
 ASSISTANTS_MAX = 20
@@ -215,7 +215,7 @@ def unfit(roster: Roster, user: UserId, *, parties: frozenset[UserId], at: Micro
 # -- the draws -------------------------------------------------------------------------------------------------
 
 
-class Chain(msgspec.Struct, frozen=True, kw_only=True):
+class SecretChain(msgspec.Struct, frozen=True, kw_only=True):
     """A chain of secrets and how many of its links are taken."""
 
     anchor: str
@@ -226,7 +226,7 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
 class Draws(msgspec.Struct, frozen=True, kw_only=True):
     """All chains, by number from 1, and whose the newest links are."""
 
-    chains: tuple[Chain, ...] = ()
+    chains: tuple[SecretChain, ...] = ()
     taken: dict[EscrowId, tuple[int, int]] = {}
 
     @property
@@ -245,7 +245,8 @@ def enter(state: Draws, event: AnyDrawEvent) -> Draws:
         case ChainCommitted():
             if event.chain != len(state.chains) + 1:
                 raise LinkOutOfTurn
-            return msgspec.structs.replace(state, chains=(*state.chains, Chain(anchor=event.anchor, seed=event.seed)))
+            begun = SecretChain(anchor=event.anchor, seed=event.seed)
+            return msgspec.structs.replace(state, chains=(*state.chains, begun))
         case LinkTaken():
             if event.chain != state.current or event.link != state.chains[event.chain - 1].taken + 1:
                 raise LinkOutOfTurn

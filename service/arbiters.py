@@ -15,7 +15,7 @@ import structlog
 
 from actors.desk import derived_id
 from actors.escrow import KeyReused
-from actors.limit_events import READ_PAGE, new_limit_event
+from actors.limit_events import READ_PAGE, event_of, new_limit_event
 from domain import arbiters as d
 from domain.draw import ArbiterDraw, anchor_of, drawn, link_of
 from domain.ids import CommandId, EscrowId, Micros, Sealed, UserId
@@ -23,7 +23,6 @@ from domain.limits import AnyLimitEvent
 from domain.refusals import Refused
 from domain.terms import Terms
 from eventstore.api import AlreadyDone, Append, Appended, EventLog, LogBusy, LogUnavailable, OutcomeUnknown
-from schemas.limit_codec import decode_limit
 from schemas.sealing import SealedKind
 from service.house import House
 
@@ -168,7 +167,7 @@ def with_arbiter(terms: Terms, draw: ArbiterDraw) -> Terms:
 
 
 class _Fold(Generic[_S]):
-    """One stream, folded as far as it was read."""
+    """One stream, folded as far as it was read: of what was read it keeps the state alone."""
 
     def __init__(self, event_log: EventLog, stream: str, state: _S, apply: Callable[[_S, AnyLimitEvent], _S]) -> None:
         self._log, self._stream, self._apply = event_log, stream, apply
@@ -181,7 +180,7 @@ class _Fold(Generic[_S]):
             for each in page:
                 if each.version != self._version + 1:
                     continue  # somebody else read on meanwhile
-                event = decode_limit(type=each.type, schema_version=each.schema_version, body=each.body)
+                event = event_of(each)
                 self._state, self._version = self._apply(self._state, event), each.version
                 self.last_at = event.at
         return self._version, self._state

@@ -14,7 +14,7 @@ import msgspec
 
 from actors.desk import Desk, derived_id
 from actors.directory import Parked
-from actors.limit_events import new_limit_event, read_on
+from actors.limit_events import event_of, new_limit_event, read_on
 from domain import limits
 from domain.evolve import ImpossibleHistory
 from domain.ids import MICROS, CommandId, EscrowId, Micros
@@ -22,7 +22,6 @@ from domain.limits import AnyLimitEvent
 from domain.refusals import Refused
 from eventstore.api import Append, Appended, EventLog, LogBusy, NewEvent, OutcomeUnknown, Recorded
 from schemas.codec import UnknownEvent
-from schemas.limit_codec import decode_limit
 
 GROUP_MAX = 100
 """Claims in one append."""
@@ -179,11 +178,6 @@ class _Groups:
         self.waiting = [each for each in self.waiting if not each[1].done()]
         group, self.waiting = self.waiting[:GROUP_MAX], self.waiting[GROUP_MAX:]
         return group
-
-
-def event_of(recorded: Recorded) -> AnyLimitEvent:
-    """Reads an event of a limit's stream; raises `UnknownEvent`."""
-    return decode_limit(type=recorded.type, schema_version=recorded.schema_version, body=recorded.body)
 
 
 def _new_events(decided: Sequence[tuple[Claim, AnyLimitEvent]], *, least: int) -> list[NewEvent]:

@@ -11,6 +11,7 @@ import msgspec
 
 from actors.desk import derived_id
 from actors.escrow import Accepted, Answer, Rejected
+from actors.limit_events import event_of
 from actors.sealed import EscrowSecrets
 from domain import commands as c
 from domain import limits
@@ -23,7 +24,7 @@ from domain.terms import Terms
 from eventstore.api import Append, LogUnavailable, OutcomeUnknown
 from schemas.sealing import SealedKind
 from service.arbiters import Arbiters, with_arbiter
-from service.claims import Claim, Claims, Limit, event_of
+from service.claims import Claim, Claims, Limit
 from service.house import House
 
 NOT_KEPT = frozenset({"limit_concurrency", "maintenance", "slots_busy"})

@@ -1,11 +1,10 @@
 """Drafts of a case: what an arbiter's assistants prepare, in a stream beside the escrow's, which the parties read."""
 
 from actors.escrow import KeyReused
-from actors.limit_events import new_limit_event, read_on
+from actors.limit_events import event_of, new_limit_event, read_on
 from domain.arbiters import DRAFTS_MAX, DraftPrepared, draft_stream
-from domain.ids import CommandId, EscrowId, Micros
+from domain.ids import CommandId, EscrowId, Micros, UserId
 from eventstore.api import AlreadyDone, Append, Appended, EventLog, LogBusy, LogUnavailable, OutcomeUnknown
-from schemas.limit_codec import decode_limit
 from service.problems import Refusal
 
 CONFLICTS_MAX = 20
@@ -15,14 +14,16 @@ async def drafts_of(event_log: EventLog, escrow_id: EscrowId) -> list[DraftPrepa
     """Reads the drafts of a case, in order; raises `LogUnavailable`."""
     found = []
     for each in await read_on(event_log, draft_stream(escrow_id), []):
-        event = decode_limit(type=each.type, schema_version=each.schema_version, body=each.body)
+        event = event_of(each)
         assert isinstance(event, DraftPrepared)
         found.append(event)
     return found
 
 
-async def prepare(event_log: EventLog, draft: DraftPrepared, *, command_id: CommandId, body_hash: str) -> int:
-    """Keeps a draft, once for a command; returns its number.
+async def prepare(
+    event_log: EventLog, draft: DraftPrepared, *, arbiter: UserId, command_id: CommandId, body_hash: str
+) -> int:
+    """Keeps a draft of a case's arbiter or of an assistant, once for a command; returns its number.
 
     Raises `Refusal`, `KeyReused`, `LogBusy`, `LogUnavailable`.
     """
@@ -32,7 +33,7 @@ async def prepare(event_log: EventLog, draft: DraftPrepared, *, command_id: Comm
         if receipt is not None:
             return _first_answer(receipt.version, same=receipt.body_hash == body_hash)
         there = await drafts_of(event_log, draft.escrow_id)
-        if len(there) >= DRAFTS_MAX:
+        if sum((each.by == arbiter) == (draft.by == arbiter) for each in there) >= DRAFTS_MAX:
             raise Refusal("drafts_full", facts={"drafts_max": DRAFTS_MAX})
         outcome = await _append(event_log, stream, draft, there, command_id=command_id, body_hash=body_hash)
         if isinstance(outcome, Appended):

@@ -3,7 +3,7 @@
 import msgspec
 
 from actors.escrow import KeyReused
-from actors.limit_events import new_limit_event, read_on
+from actors.limit_events import event_of, new_limit_event, read_on
 from domain import limits
 from domain.ids import Micros
 from domain.limits import MAINTENANCE_STREAM, AnyLimitEvent, MaintenanceSet, SetMaintenance
@@ -19,7 +19,6 @@ from eventstore.api import (
     Recorded,
 )
 from schemas.answers import MaintenanceState, moment
-from service.claims import event_of
 
 CONFLICTS_MAX = 20
 

@@ -152,7 +152,7 @@ DOOR_SENTENCES: Mapping[str, str] = {
     "conflict_of_interest": "The arbiter has declared to be no judge of one of the parties.",
     "cursor_invalid": "This is not a cursor of this service.",
     "delegate_unknown": "Only an arbiter of this service, or one of its delegates, can stand in.",
-    "drafts_full": "There are as many drafts in this case as there may be.",
+    "drafts_full": "There are as many drafts in this case as its arbiter, or all its assistants together, may write.",
     "escrow_stopped": "This escrow is stopped until an operator has looked at it; nothing is lost.",
     "event_unknown": "This escrow has an event that only a newer version of the service can read; nothing is lost.",
     "evidence_unavailable": "The store of evidence does not answer now, or has not got this; nothing was changed.",

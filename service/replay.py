@@ -23,6 +23,8 @@ _ONLY_IN_JSON = frozenset(
     {"policy", "digest", "export_digest", "signature", "tag", "view_key_tag", "identity_key", "covers", "key_images"}
 )
 """Proofs and figures that a reader of the story does not miss."""
+_INNER_AMOUNTS = frozenset({"amount", "network_fee", "fee_atomic", "least", "most"})
+"""Fields of what stands inside an event's fields that are amounts."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +149,7 @@ def _told(field: str, value: Any, *, amount: bool) -> str:
 def _short(field: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and field in ("amount", "network_fee", "fee_atomic"):
+    if isinstance(value, int) and field in _INNER_AMOUNTS:
         return xmr(value)
     if isinstance(value, str):
         return value if len(value) <= LONG else f"{value[:SHOWN]}…"

@@ -27,16 +27,17 @@ def routes() -> list[web.RouteDef]:
 
 async def prepare_draft(request: web.Request, body: r.PrepareDraft, caller: Caller, by: Keyed) -> k.DraftPrepared:
     """Keeps what the arbiter or an assistant wrote down; it is sent to nobody."""
-    escrow_id = (await case_prepared(request, body.case_id, caller)).core.terms.escrow_id
+    terms = (await case_prepared(request, body.case_id, caller)).core.terms
     await claim_key(request, by)
-    sealing = EscrowSecrets(house_of(request).store.vault, escrow_id)
+    log, vault = house_of(request).store.log, house_of(request).store.vault
+    sealing = EscrowSecrets(vault, terms.escrow_id)
     draft = DraftPrepared(
         at=now(request),
-        escrow_id=escrow_id,
+        escrow_id=terms.escrow_id,
         by=caller.user,
         draft=await sealing.seal(SealedKind.DRAFT, caller.user, body.draft),
     )
-    number = await prepare(house_of(request).store.log, draft, command_id=by.command_id, body_hash=by.body_hash)
+    number = await prepare(log, draft, arbiter=terms.arbiter_id, command_id=by.command_id, body_hash=by.body_hash)
     return k.DraftPrepared(case_id=body.case_id, status=PREPARED, number=number)
 
 

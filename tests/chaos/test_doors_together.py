@@ -5,12 +5,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from actors.limit_events import event_of
 from domain import limits
 from domain.ids import Micros
 from domain.limits import LIVE_STREAM, AnyLimitEvent
 from eventstore.opening import open_store
 from service.auth import Right
-from service.claims import event_of
 from tests.chaos.door_child import PARTITIONS
 from tests.chaos.door_nodes import LATER, Answered, Doors, doors_running
 from tests.given import BUYER, VENDOR

@@ -71,13 +71,20 @@ async def test_a_draft_is_kept_once_and_sealed() -> None:
         assert b"receipt" not in draft.body
 
 
-async def test_a_case_has_so_many_drafts() -> None:
+async def test_assistants_write_so_many_drafts_together_and_leave_the_arbiter_room_for_its_own() -> None:
     async with house_world() as world:
         _, case_id = await prepared(world)
+        ben: dict[str, Any] = {"user": "ben", "rights": (Right.ASSISTANT,)}
+        assert (await world.ask("POST", "/api/arbiters/assistants", {"assistant": "ben"}, user=ARBITER))[0] == 200
         for number in range(DRAFTS_MAX):
             assert (await write(world, case_id, str(number), **ANN))[0] == 200
-        status, problem = await write(world, case_id, "one more", **ANN)
-        assert (status, problem["code"], problem["facts"]) == (409, "drafts_full", {"drafts_max": DRAFTS_MAX})
+        for who in (ANN, ben):
+            status, problem = await write(world, case_id, "one more", **who)
+            assert (status, problem["code"], problem["facts"]) == (409, "drafts_full", {"drafts_max": DRAFTS_MAX})
+        for number in range(DRAFTS_MAX):
+            status, kept = await write(world, case_id, str(number), user=ARBITER)
+            assert (status, kept["number"]) == (200, DRAFTS_MAX + number + 1)
+        assert (await write(world, case_id, "one more", user=ARBITER))[1]["code"] == "drafts_full"
 
 
 async def test_shredding_takes_drafts_with_it() -> None:

@@ -13,11 +13,12 @@ import asyncpg
 import msgspec
 import pytest
 
-from domain.events import AnyEvent
+from domain import commands as c
+from domain.events import AnyEvent, FeeBand, FeeBandSet
 from domain.evolve import fold
 from domain.ids import Micros
-from domain.money import ATOMIC_PER_XMR
-from domain.roles import THREE
+from domain.money import ATOMIC_PER_XMR, Atomic
+from domain.roles import THREE, Role
 from eventstore.api import NewEvent, Recorded
 from eventstore.chain import leaf_of, next_chain
 from eventstore.memory import MemoryTables
@@ -25,7 +26,8 @@ from eventstore.opening import memory_store, open_store
 from schemas.codec import decode, encode
 from service.audit import Verified, verify
 from service.replay import json_lines, life, steps, story, xmr
-from tests.given import AMOUNT, NETWORK_FEE
+from tests.given import AMOUNT, NETWORK_FEE, delivering
+from tests.model_worlds import recorded
 from tests.patience import PATIENT
 from tests.worlds import World, address_of, house_world
 
@@ -205,6 +207,14 @@ async def test_a_life_after_the_end_is_found(tampered: Tampered) -> None:
 
 
 # -- replay --------------------------------------------------------------------------------------------------
+
+
+def test_the_fees_that_a_cosigner_signs_are_told_in_xmr() -> None:
+    told = delivering()
+    band = FeeBand(Atomic(1), Atomic(5_265_600_000))
+    told.when(c.SetFeeBand(at=told.now, role=Role.BUYER, payout=1, epoch=1, band=band)).then(FeeBandSet)
+    (line,) = [line for line in story(recorded(told)) if "fee_band_set" in line]
+    assert line.endswith("band (least 0.000000000001 XMR, most 0.005265600000 XMR)")
 
 
 async def _life(world: World) -> list[Recorded]:

@@ -3,11 +3,11 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+from actors.limit_events import event_of
 from domain.ids import EscrowId, WalletId
 from domain.limits import WalletAssigned, wallet_stream
 from domain.roles import Role
 from eventstore.opening import Store, open_store
-from service.claims import event_of
 from service.node import NodeLimits
 from tests.given import AMOUNT, BUYER, VENDOR
 from tests.patience import PATIENCE_S, PATIENT

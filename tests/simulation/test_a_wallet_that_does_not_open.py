@@ -8,10 +8,13 @@ from msgspec.structs import replace
 
 from actors.simulation import Fault
 from actors.simulation.chain import START_HEIGHT
+from domain import commands as c
+from domain.ids import Micros
 from domain.roles import Role
 from eventstore.api import Recorded
 from service.node import Node
-from tests.sim_world import FAST, SimWorld, create, pay_in, play_release, set_addresses, until, until_true
+from tests.given import BUYER
+from tests.sim_world import FAST, SimWorld, create, pay_in, play_release, set_addresses, tell, until, until_true
 
 
 async def types_of(node: Node, escrow_id: str) -> list[str]:
@@ -29,6 +32,17 @@ async def test_a_refused_opening_is_recorded_and_tried_again():
         await pay_in(world, node, escrow_id)
         await play_release(world, node, escrow_id)
         assert "turn_failed" in await types_of(node, escrow_id)
+
+
+async def test_a_failed_turn_that_is_asked_of_nobody_any_more_is_forgotten() -> None:
+    world = SimWorld()
+    async with world.running() as node:
+        world.wallets[Role.BUYER][0].faults.plan("prepare_multisig", Fault.REFUSED, times=1_000_000)
+        escrow_id = await create(node)
+        await until_true(lambda: (escrow_id, Role.BUYER) in node._finder._pauses)
+        await tell(node, escrow_id, c.CancelEscrow(at=Micros(node.clock.now()), by=BUYER))
+        await until(node, escrow_id, "cancelled")
+        await until_true(lambda: not node._finder._pauses)
 
 
 async def test_a_wallet_made_by_a_process_that_died_half_way_is_opened_by_its_keys():
