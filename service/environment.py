@@ -15,7 +15,6 @@ from schemas.address import BadAddress, Network, parse_address
 from service import setting_values as v
 from service.settings import DAEMONS_MAX, EMBEDDED_ARBITER, Arbiter, ArbiterMode, Settings
 
-PORT_MAX = 65_535
 YEAR_S = 366 * 24 * 3_600
 _T = TypeVar("_T")
 
@@ -40,8 +39,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 _NETWORKS = ("mainnet", "stagenet", "testnet", "regtest")
 _BOUNDS: dict[str, tuple[int, int]] = {
-    "server_port": (0, PORT_MAX),
-    "metrics_port": (0, PORT_MAX),
+    "server_port": (0, v.PORT_MAX),
+    "metrics_port": (0, v.PORT_MAX),
     "pool_min": (3, 3_000),
     "pool_max": (3, 3_000),
     "pool_scale_up_s": (1, 14_400),
@@ -131,7 +130,7 @@ def _with_words(read: _Reader) -> Settings:
     hosted = network != "mainnet"
     return Settings(
         thirdkey_home=read("THIRDKEY_HOME", Path, Path(".thirdkey")),
-        database_url=read("DATABASE_URL", str, None),
+        database_url=read("DATABASE_URL", v.database, None),
         server_host=read("SERVER_HOST", str, "127.0.0.1"),
         public_url=read("PUBLIC_URL", v.origin, None),
         monero_network=network,

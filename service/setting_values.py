@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from domain.ids import UserId
 from domain.roles import THREE, Role, SeatKind
 
 PPM = 1_000_000
 NAMES_MAX = 100
+PORT_MAX = 65_535
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}")
 _FRACTION = re.compile(r"(0|1)(?:\.([0-9]{1,6}))?")
 _YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -98,6 +99,24 @@ def url(text: str) -> str:
     if not _is_url(text) or not re.fullmatch(r".+:[0-9]{1,5}/?", text.partition("://")[2]):
         raise BadValue("expected an http:// or https:// address with its port, without a login or a path in it")
     return text
+
+
+def database(text: str) -> str:
+    """Reads the address of a database, as its driver takes it: one host or several, each port a number."""
+    try:
+        parts = urlsplit(text)
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
+        ports += [port for given in parse_qs(parts.query).get("port", ()) for port in given.split(",")]
+    except ValueError:
+        ports = ["?"]
+    if not text.startswith(("postgresql://", "postgres://")) or not all(map(_is_port, filter(None, ports))):
+        raise BadValue("expected postgresql://USER:PASSWORD@HOST:PORT/NAME, the port a number up to 65535")
+    return text
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and 0 < int(text) <= PORT_MAX
 
 
 def origin(text: str) -> str:

@@ -33,7 +33,7 @@ class NoKey(Exception):
 
 CANNOT = (
     *(NoLog, NoKey, NoWorld, LogUnavailable, EmbeddedFailed, SealBroken, KeyFileWrong, DaemonDown),
-    *(asyncpg.PostgresError, OSError),
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, OSError),
 )
 
 

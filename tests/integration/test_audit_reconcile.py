@@ -146,6 +146,13 @@ async def test_what_cannot_be_asked_exits_with_two_and_says_why(
     assert not (audited.home / "encryption.key").exists(), "an auditor makes no key"
 
 
+@pytest.mark.parametrize("address", ["postgresql://u:hunter2@127.0.0.1:port/db", "postgresql://h/db?sslmode=odd"])
+async def test_a_database_that_cannot_be_meant_is_no_difference(audited: Audited, address: str) -> None:
+    code, out, err = await audited.thirdkey(DATABASE_URL=address)
+    assert (code, out) == (2, ""), err
+    assert err and "hunter2" not in err and "Traceback" not in err
+
+
 # -- in a process apart, as the service does ---------------------------------------------------------------------
 
 

@@ -134,6 +134,38 @@ def test_a_database_of_ones_own_needs_a_key_of_ones_own() -> None:
     assert "ab" * 32 not in repr(settings) + str(list(settings.__rich_repr__()))
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:p%40:ss@h:5432/db",
+        "postgres://h",
+        "postgresql:///db?host=/run/pg&port=5433",
+        "postgresql://u@[::1]:5432,h2:5433/db?target_session_attrs=primary",
+    ],
+)
+def test_an_address_of_a_database_is_taken_as_it_is(address: str) -> None:
+    assert load_settings({"DATABASE_URL": address, "ENCRYPTION_KEY": "ab" * 32}).database_url == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:hunter2@h:abc/db",
+        "postgresql://u:hunter2@h:70000/db",
+        "postgresql://u:hunter2@h:0/db",
+        "postgresql://u:hunter2@h1:1,h2:x/db",
+        "postgresql://u:hunter2@[::1/db",
+        "postgresql:///hunter2?host=h&port=x",
+        "mysql://u:hunter2@h/db",
+        "hunter2",
+    ],
+)
+def test_what_is_no_address_of_a_database_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(SettingsWrong, match="DATABASE_URL: expected postgresql://") as wrong:
+        load_settings({"DATABASE_URL": address, "ENCRYPTION_KEY": "ab" * 32})
+    assert "hunter2" not in str(wrong.value)
+
+
 def test_the_embedded_default_makes_keys_that_only_their_owner_reads(tmp_path: Path) -> None:
     settings = Settings(thirdkey_home=tmp_path / "home")
     key = encryption_key(settings)
