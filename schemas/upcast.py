@@ -7,7 +7,7 @@ Body = dict[str, object]
 CURRENT: Mapping[str, int] = {
     "call_intended": 2,
     "dispute_decided": 2,
-    "escrow_created": 3,
+    "escrow_created": 4,
     "payout_opened": 2,
     "payout_proposed": 2,
     "spend_seen": 2,
@@ -59,6 +59,7 @@ UPCASTERS: Mapping[tuple[str, int], Callable[[Body], Body]] = {
     ("dispute_decided", 1): _unsigned,
     ("escrow_created", 1): _same,
     ("escrow_created", 2): _undrawn,
+    ("escrow_created", 3): _same,
     ("payout_opened", 1): _same,
     ("payout_proposed", 1): _without_inputs_sum,
     ("spend_seen", 1): _without_facts,

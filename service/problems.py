@@ -28,6 +28,8 @@ STATUS: Mapping[str, int] = {
     "already_confirmed": 409,
     "already_given": 409,
     "amount_invalid": 422,
+    "backup_invalid": 409,
+    "backup_missing": 409,
     "bp_invalid": 422,
     "case_closed": 409,
     "case_exists": 409,

@@ -114,7 +114,7 @@ def test_hosted_seats_are_the_default_on_test_networks_only() -> None:
     assert [mixed.default_seats[role] for role in THREE] == [SeatKind.RELAY, SeatKind.POOL, SeatKind.REGISTERED]
 
 
-WORDS = ("arbiter_fee_ppm", "stuck_s", "fee_settlement")
+WORDS = ("arbiter_fee_ppm", "stuck_s", "fee_settlement", "arbiter_backup_key")
 """Figures that are not written as one whole number."""
 
 

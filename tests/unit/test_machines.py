@@ -31,12 +31,19 @@ class EscrowMachine(RuleBasedStateMachine):
         amount=amounts,
         same=st.booleans(),
         settlement=st.sampled_from((UNSET, *FeeSettlement)),
+        backed_up=st.booleans(),
         ready=st.integers(0, 3),
     )
     def create(
-        self, kind: SeatKind, amount: int, same: bool, settlement: FeeSettlement | UnsetType, ready: int
+        self,
+        kind: SeatKind,
+        amount: int,
+        same: bool,
+        settlement: FeeSettlement | UnsetType,
+        backed_up: bool,
+        ready: int,
     ) -> None:
-        self.world = World(seats=kind, amount=amount, same_address=same, settlement=settlement)
+        self.world = World(seats=kind, amount=amount, same_address=same, settlement=settlement, backed_up=backed_up)
         if ready:
             self.world.set_up()
 
@@ -92,6 +99,7 @@ def play(seed: int, *, steps: int = 40) -> World:
         amount=amount,
         same_address=rng.random() < 0.2,
         settlement=rng.choice((UNSET, *FeeSettlement)),
+        backed_up=seed % 2 == 0,
     )
     if rng.random() < 0.8:
         world.set_up()
