@@ -67,6 +67,8 @@ class SimFolder:
         self.keys: dict[str, KeysFile] = {}
         self.caches: dict[str, CacheFile] = {}
         self.copies: dict[tuple[str, str], tuple[KeysFile, CacheFile | None]] = {}
+        self.readable = True
+        """Whether a backup can be read from it."""
         self._holders: dict[str, object] = {}
 
     def lock(self, name: str, *, holder: object) -> bool:
@@ -136,6 +138,8 @@ class SimFiles:
         """
         if name not in self._folder.keys:
             raise KeysFileUnreadable("keys_file_missing")
+        if not self._folder.readable:
+            raise KeysFileUnreadable("keys_file_unreadable")
         inner = msgspec.json.encode(self._folder.keys[name])
         return bytes(8) + bytes((len(inner) & 0x7F | 0x80, len(inner) >> 7)) + inner
 

@@ -25,13 +25,7 @@ async def test_keys_alone_bring_a_wallet_back_which_signs_nothing_made_with_what
     await arbiter.store()
     assert files.keys(name) == kept, "nothing but the last exchange writes it"
 
-    await world.crash(ARBITER)
-    files.remove(name)
-    assert files.lost(name) and not files.exists(name)
-    files.put_back(name, kept)
-    assert files.keys(name) == kept
-
-    await arbiter.open_wallet(name, password=PASSWORD)
+    await _lost_and_put_back(world, name, kept)
     assert await arbiter.get_address() == address and (await arbiter.is_multisig()).ready
     await caught_up(world, arbiter)
     assert await fault_of_call(arbiter.sign_multisig(before.tx_set)) is WalletFault.STALE
@@ -39,9 +33,25 @@ async def test_keys_alone_bring_a_wallet_back_which_signs_nothing_made_with_what
     await synced(world, proposer=buyer, cosigner=arbiter)
     signed = await arbiter.sign_multisig((await buyer.transfer([to(outside, XMR // 2)])).tx_set)
     await arbiter.store()
+    await _lost_and_put_back(world, name, kept)
+    assert await fault_of_call(arbiter.submit_multisig(signed.tx_hex)) is WalletFault.UNREADABLE_SET
+    await caught_up(world, arbiter)
     (sent,) = await arbiter.submit_multisig(signed.tx_hex)
     assert await mined(world, sent)
     await world.mine(10)
+
+
+async def _lost_and_put_back(world, name, kept):
+    """Ends the arbiter's process, loses its wallet, and puts back what was read of it."""
+    files = world.files[ARBITER]
+    await world.crash(ARBITER)
+    files.remove(name)
+    assert files.lost(name) and not files.exists(name)
+    files.put_back(name, kept)
+    assert files.keys(name) == kept
+    with pytest.raises(FileExistsError):
+        files.put_back(name, kept)
+    await world.seats[ARBITER].open_wallet(name, password=PASSWORD)
 
 
 async def test_a_wallet_that_is_not_there_has_no_keys_file_to_read(world):
