@@ -13,7 +13,7 @@ from domain.ids import Address, EscrowId, Sealed
 from domain.roles import Role
 
 KEYS_FILE_BYTES_MAX = 32_768
-"""One of a 2-of-3 wallet has about 2,000 (0.18.0.0)."""
+"""That of a 2-of-3 wallet has 2,260 (0.18.0.0)."""
 _IV_BYTES, _VARINT_BYTES_MAX = 8, 5
 
 
