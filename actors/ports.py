@@ -170,6 +170,14 @@ class WalletRpc(Protocol):
         """Closes the connection, not the wallet."""
 
 
+class KeysFileUnreadable(Exception):
+    """A wallet's keys file cannot be had from its folder: `reason` is a word, no path and nothing of the file."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class WalletFiles(Protocol):
     """The folder in which a slot keeps its wallet files; copies are for set-up only, never after an export.
 
@@ -187,6 +195,18 @@ class WalletFiles(Protocol):
 
     def drop_cache(self, name: str) -> None:
         """Deletes the cache file (`NAME`, not `NAME.keys`): repairs a torn wallet before funding."""
+
+    def keys(self, name: str) -> bytes:
+        """Returns `NAME.keys`, for a backup; raises `KeysFileUnreadable` unless all of it is there."""
+
+    def lost(self, name: str) -> bool:
+        """Says whether neither keys nor cache of the wallet are there."""
+
+    def put_back(self, name: str, keys: bytes) -> None:
+        """Makes `NAME.keys` of a lost wallet, whole or not at all; raises `FileExistsError` unless it is lost.
+
+        Never its cache: without one a wallet scans anew and has no nonces, from an older one it would have used ones.
+        """
 
     def in_use(self, name: str) -> bool:
         """Says whether a process has the wallet open, by the lock that it holds on its files."""

@@ -34,6 +34,11 @@ class TurnBroken(Exception):
         self.reason = reason
 
 
+def seat_name(escrow_id: EscrowId, role: Role) -> str:
+    """Names a seat as its leases do."""
+    return f"{escrow_id}/{role.value}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Seat:
     """One seat of one escrow, held by the lease whose fence every result carries."""

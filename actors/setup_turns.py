@@ -1,10 +1,12 @@
 """A seat's turns in the set-up: prepare, make, two exchanges, confirm; each round with a way back."""
 
+from actors.escrow import Rejected
 from actors.identity import Identity, verified
-from actors.ports import DaemonDown, KexResult, WalletFault, WalletRefused
+from actors.ports import DaemonDown, KexResult, KeysFileUnreadable, WalletFault, WalletRefused
 from actors.scan.points import public_view_key
 from actors.sealed import digest_of, message_place
 from actors.seat import OpenWallet, Seat, TurnBroken
+from actors.wallet_backup import WalletBackup, box_digest, seal_backup
 from domain import commands as c
 from domain.ids import Address
 from domain.roles import THREE, Role, others
@@ -134,6 +136,9 @@ async def _confirm(seat: Seat, wallet: OpenWallet, state: SettingUp) -> None:
     address = await wallet.rpc.get_address()
     view_key = await wallet.rpc.view_key()
     _check_address(seat, address, view_key)
+    height = await wallet.rpc.get_height()
+    if state.core.terms.backup_key(seat.role) and seat.role not in state.core.backups:
+        await _back_up(seat, wallet, state, address=address, height=height)
     signed = signing_bytes(state.core.terms, state.setup, role=seat.role, stage=None, digest=digest_of(address))
     command = c.ConfirmAddress(
         at=seat.now(),
@@ -145,9 +150,49 @@ async def _confirm(seat: Seat, wallet: OpenWallet, state: SettingUp) -> None:
         signature=_identity(wallet).sign(signed),
         view_key=await seat.secrets.seal(SealedKind.VIEW_KEY, seat.role, view_key),
         view_key_tag=await seat.secrets.tag(SealedKind.VIEW_KEY, view_key),
-        height=await wallet.rpc.get_height(),
+        height=height,
     )
     await seat.give(command, address)
+
+
+async def _back_up(seat: Seat, wallet: OpenWallet, state: SettingUp, *, address: Address, height: int) -> None:
+    """Seals what brings the wallet back to the key of the terms; raises `TurnBroken` when its keys cannot be had.
+
+    The last exchange wrote the keys file and nothing writes it afterwards: read on both sides of a `store` it is the
+    same, or somebody else uses it.
+    """
+    terms, own = state.core.terms, wallet.secrets
+    key = terms.backup_key(seat.role)
+    assert key is not None
+    keys_file = _keys_file(wallet)
+    await wallet.store_once_done()
+    if _keys_file(wallet) != keys_file:
+        raise TurnBroken("keys_file_changed")
+    backup = WalletBackup(
+        escrow_id=seat.escrow_id,
+        role=seat.role,
+        network=terms.network,
+        address=address,
+        height=height,
+        file=own.file,
+        password=own.password,
+        identity_seed=own.identity_seed,
+        keys_file=keys_file,
+    )
+    box, wallet_id = seal_backup(backup, key=key), state.core.seats[seat.role].wallet_id
+    command = c.BackUpWallet(
+        at=seat.now(), role=seat.role, wallet_id=wallet_id, key=key, digest=box_digest(box), box=box
+    )
+    answer = await seat.give(command, wallet_id)
+    if isinstance(answer, Rejected) and answer.code != "already_given":
+        raise TurnBroken(answer.code)
+
+
+def _keys_file(wallet: OpenWallet) -> bytes:
+    try:
+        return wallet.files.keys(wallet.file)
+    except KeysFileUnreadable as unreadable:
+        raise TurnBroken(unreadable.reason) from None
 
 
 def _check_address(seat: Seat, address: Address, view_key: str) -> None:

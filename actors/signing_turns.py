@@ -318,7 +318,15 @@ async def _broadcast(seat: Seat, wallet: OpenWallet, state: Escrow, money: Money
     await seat.intend(state, turn)
     if not any(known.relayed for known in await seat.daemon.transactions([tx_hash])):
         place = epoch_place(payout.number, epoch.number)
-        await _submit(seat, wallet, await seat.secrets.open(SealedKind.SIGNED_TX, place, epoch.signature.sealed))
+        tx_hex = await seat.secrets.open(SealedKind.SIGNED_TX, place, epoch.signature.sealed)
+        try:
+            await _submit(wallet, tx_hex)
+        except WalletRefused as refused:
+            # To a wallet put back from its keys alone no set means anything before it has seen the outputs (-34).
+            if refused.fault is not WalletFault.UNREADABLE_SET:
+                raise
+            await _refreshed(seat, wallet, expected=epoch.inputs)
+            await _submit(wallet, tx_hex)
         await _relayed(seat, tx_hash)
     command = c.ReportBroadcast(
         at=seat.now(), role=seat.role, payout=payout.number, epoch=epoch.number, tx_hash=tx_hash
@@ -338,7 +346,7 @@ async def _relayed(seat: Seat, tx_hash: TxHash) -> None:
     raise TurnBroken("not_relayed")
 
 
-async def _submit(seat: Seat, wallet: OpenWallet, tx_hex: str) -> None:
+async def _submit(wallet: OpenWallet, tx_hex: str) -> None:
     try:
         await wallet.rpc.submit_multisig(tx_hex)
     except WalletRefused as refused:

@@ -12,7 +12,7 @@ from actors.mail import ActorStopped, MailboxFull
 from actors.ports import Clock, DaemonRpc
 from actors.runtime import AsyncioRef
 from actors.sealed import EscrowSecrets
-from actors.seat import Seat
+from actors.seat import Seat, seat_name
 from actors.seat_agent import EXPECTED, AgentLimits, SeatAgent, StepObserver
 from actors.slots import NoSlot
 from actors.wallet_register import WalletRegister
@@ -124,7 +124,7 @@ class TurnFinder:
         try:
             if not await self._is_asked(key):
                 return  # the read model was a moment behind
-            lease = await self._leases.acquire(_seat_name(key), holder=self._node_id, seconds=self._limits.seat_lease_s)
+            lease = await self._leases.acquire(seat_name(*key), holder=self._node_id, seconds=self._limits.seat_lease_s)
             if lease is not None:
                 await self._work(key, lease)
         except (*EXPECTED, NoSlot, MailboxFull, LogUnavailable, OSError) as broken:
@@ -184,7 +184,7 @@ class TurnFinder:
             daemon=self._daemon,
             clock=self._clock,
             register=self._register,
-            fence=Fence(seat=_seat_name(key), fence=fence),
+            fence=Fence(seat=seat_name(*key), fence=fence),
             network=self._network,
         )
         return SeatAgent(seat, self._supervisors[role], limits=self._agent_limits, observe=self._observe_step)
@@ -197,7 +197,3 @@ class TurnFinder:
         )
         reason = str(broken) if isinstance(broken, EXPECTED) else type(broken).__name__
         log.info("turn_not_taken", escrow=key[0], seat=key[1].value, reason=reason, again_in_s=pause_s)
-
-
-def _seat_name(key: tuple[EscrowId, Role]) -> str:
-    return f"{key[0]}/{key[1].value}"

@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from actors.ports import WalletUnknown
+from actors.ports import KeysFileUnreadable, WalletUnknown
+from actors.wallet_backup import KEYS_FILE_BYTES_MAX, is_whole
 
 COPIES = "set-up-copies"
 """The folder beside the wallet files that holds copies, one folder a label."""
@@ -68,6 +70,35 @@ class FolderFiles:
         """Deletes the cache file."""
         with self._closed(name):
             self._drop_cache(name)
+
+    def keys(self, name: str) -> bytes:
+        """Returns `NAME.keys`; raises `KeysFileUnreadable` unless all of it is there."""
+        try:
+            with self._keys(name).open("rb") as file:
+                content = file.read(KEYS_FILE_BYTES_MAX + 1)
+        except FileNotFoundError:
+            raise KeysFileUnreadable("keys_file_missing") from None
+        except OSError:
+            raise KeysFileUnreadable("keys_file_unreadable") from None
+        if len(content) > KEYS_FILE_BYTES_MAX or not is_whole(content):
+            raise KeysFileUnreadable("keys_file_not_whole")
+        return content
+
+    def lost(self, name: str) -> bool:
+        """Says whether neither keys nor cache of the wallet are there."""
+        return not os.path.lexists(self._keys(name)) and not os.path.lexists(self._cache(name))
+
+    def put_back(self, name: str, keys: bytes) -> None:
+        """Makes `NAME.keys` of a lost wallet; raises `FileExistsError` unless it is lost."""
+        if not self.lost(name):
+            raise FileExistsError(f"{name} has files here")
+        beside = self._folder / f".{_checked(name)}.{secrets.token_hex(8)}"
+        try:
+            _write(beside, keys)
+            os.link(beside, self._keys(name))  # unlike a rename it replaces nothing that came meanwhile
+        finally:
+            beside.unlink(missing_ok=True)
+        _sync_folder(self._folder)
 
     def in_use(self, name: str) -> bool:
         """Says whether a process holds the lock of the wallet's keys file, as an open wallet does."""
@@ -136,13 +167,17 @@ def _lock(descriptor: int, kind: Callable[[int, int], None]) -> None:
 def _copy(source: Path, target: Path) -> None:
     # Whole or not at all, also after a power cut: written beside, flushed, renamed, and the folder flushed.
     beside = target.with_name(f"{target.name}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as copy:
-        copy.write(source.read_bytes())
-        copy.flush()
-        os.fsync(copy.fileno())
+    _write(beside, source.read_bytes())
     beside.replace(target)
     _sync_folder(target.parent)
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -234,6 +234,24 @@ class ConfirmAddress(Command, frozen=True, kw_only=True):
     height: int
 
 
+class BackUpWallet(Command, frozen=True, kw_only=True):
+    """Hands out what brings a hosted wallet back, sealed to the key that the terms name; `box` is base64."""
+
+    role: Role
+    wallet_id: WalletId
+    key: str
+    digest: str
+    box: Sealed
+
+
+class RestoreWallet(Command, frozen=True, kw_only=True):
+    """An operator is about to put a lost wallet back from its backup."""
+
+    role: Role
+    wallet_id: WalletId
+    by: UserId
+
+
 class GiveExport(Command, frozen=True, kw_only=True):
     """Hands out a seat's export."""
 
@@ -358,7 +376,8 @@ AnyCommand = (
     | OpenDispute | AddClaim | AddMessage | ReviewDispute | ResolveDispute
     | AddEvidence | ShowEvidence
     | ProposeAgreement | AcceptAgreement | WithdrawAgreement
-    | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | ConfirmAddress
+    | JoinSeat | ClaimWallet | IntendCall | FailTurn | GiveSetupMessage | BackUpWallet | ConfirmAddress
+    | RestoreWallet
     | GiveExport | TellKeyImages | GiveProposal | SetFeeBand | GiveSignature | ReportBroadcast | AbandonEpoch
     | ReportArbiterReady | ObserveChain | ReportComparison | PassTime | RetryTransaction | NoteRecovery | ShredKey
 )  # fmt: skip

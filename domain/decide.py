@@ -10,8 +10,8 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from domain import commands as c
 from domain import (
+    backup,
     deadlines,
     dispute,
     evidence,
@@ -24,6 +24,7 @@ from domain import (
     shredding,
     signing,
 )
+from domain import commands as c
 from domain import events as e
 from domain.commands import AnyCommand
 from domain.draw import draw_holds
@@ -139,7 +140,9 @@ SeatCommand = (
     | c.IntendCall
     | c.FailTurn
     | c.GiveSetupMessage
+    | c.BackUpWallet
     | c.ConfirmAddress
+    | c.RestoreWallet
     | c.GiveExport
     | c.TellKeyImages
     | c.GiveProposal
@@ -162,6 +165,10 @@ def _seat_rule(state: Escrow, command: SeatCommand) -> list[AnyEvent] | Refused:
             return _fail(state, command)
         case c.GiveSetupMessage():
             return setup.give_message(state, command)
+        case c.BackUpWallet():
+            return backup.back_up(state, command)
+        case c.RestoreWallet():
+            return backup.restore(state, command)
         case c.ConfirmAddress():
             return setup.confirm_address(state, command)
         case c.GiveExport():

@@ -13,6 +13,8 @@ from domain.event import Purpose as Purpose
 from domain.event import Share as Share
 from domain.event import Signed as Signed
 from domain.event import Verdict as Verdict
+from domain.events_backup import WalletBackedUp as WalletBackedUp
+from domain.events_backup import WalletRestored as WalletRestored
 from domain.events_evidence import EvidenceAdded as EvidenceAdded
 from domain.events_evidence import EvidenceShown as EvidenceShown
 from domain.events_money import ArbiterFeePaid as ArbiterFeePaid
@@ -357,7 +359,7 @@ class KeyShredded(Event, frozen=True, kw_only=True):
 AnyEvent = (
     EscrowCreated | PayoutAddressSet | AddressChangeProposed | AddressChangeAgreed | Cancelled
     | SeatJoined | SetupStarted | WalletClaimed | CallIntended | TurnFailed | SetupMessageGiven
-    | AddressConfirmed | AddressAgreed | SetupFailed
+    | WalletBackedUp | AddressConfirmed | AddressAgreed | SetupFailed | WalletRestored
     | DepositSeen | DepositConfirmed | DepositUnlocked | DepositLost | DepositReturned | Funded | FundingLost
     | SpendSeen | SpendConfirmed | SpendFinal | SpendLost
     | Shipped | DeliveryConfirmed | RefundGranted | AgreementProposed | AgreementAccepted | AgreementWithdrawn

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from domain import events as e
 from domain.events import AnyEvent
+from domain.evolve_backup import BackupEvent, backup_part
 from domain.evolve_case import CaseEvent, TimeEvent, case_part, raised_anew, time_part
 from domain.evolve_evidence import EvidenceEvent, evidence_part
 from domain.evolve_money import ChainEvent, SigningEvent, chain_part, signing_part
@@ -94,6 +95,7 @@ PARTS: tuple[tuple[Part, Any], ...] = (
     (order_part, OrderEvent),
     (seat_part, SeatEvent),
     (setup_part, SetupEvent),
+    (backup_part, BackupEvent),
     (chain_part, ChainEvent),
     (people_part, PeopleEvent),
     (case_part, CaseEvent),

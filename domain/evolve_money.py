@@ -224,7 +224,7 @@ def _signed(money: Money, event: e.PayoutSigned) -> Money:
     epoch = replace(epoch_of(money, event.payout, event.epoch), signature=signature, since=event.at)
     # One export makes one signature: the wallet answers -35 to a second one.
     signed = with_epoch(money, epoch, payout=event.payout)
-    return _export_ended(signed, payout_of(money, event.payout).cosigner, ExportState.CONSUMED)
+    return export_ended(signed, payout_of(money, event.payout).cosigner, ExportState.CONSUMED)
 
 
 def _abandoned(money: Money, event: e.EpochAbandoned) -> Money:
@@ -232,10 +232,11 @@ def _abandoned(money: Money, event: e.EpochAbandoned) -> Money:
     after = with_epoch(money, epoch, payout=event.payout)
     if not event.export_void:
         return after
-    return _export_ended(after, payout_of(money, event.payout).cosigner, ExportState.VOID)
+    return export_ended(after, payout_of(money, event.payout).cosigner, ExportState.VOID)
 
 
-def _export_ended(money: Money, role: Role, state: ExportState) -> Money:
+def export_ended(money: Money, role: Role, state: ExportState) -> Money:
+    """Gives a seat's current export, if it has one, the state in which it serves nothing more."""
     export = money.exports.get(role)
     if export is None or export.void:
         return money

@@ -16,6 +16,8 @@ SENTENCES: dict[str, str] = {
     "already_given": "This step has already been done.",
     "amounts_changed": "The decision would divide other amounts by now than those that were confirmed.",
     "amount_invalid": "The amount must be a positive whole number of atomic units.",
+    "backup_invalid": "This is not the backup that the terms of the escrow ask for.",
+    "backup_missing": "There is no sealed backup of this seat's wallet.",
     "bp_invalid": "The buyer's share must be a whole number from 0 to 10000 basis points.",
     "case_closed": "This case is already decided or closed.",
     "case_exists": "There is already a case for this escrow.",

@@ -139,6 +139,8 @@ def confirm_address(state: Escrow, command: c.ConfirmAddress) -> list[AnyEvent] 
         return Refused("already_confirmed")
     if is_placeholder(command.address):
         return Refused("placeholder_address")
+    if state.core.terms.backup_key(command.role) and command.role not in state.core.backups:
+        return Refused("backup_missing")
     return [
         e.AddressConfirmed(
             at=command.at,

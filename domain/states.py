@@ -38,6 +38,15 @@ class Seat(Record, frozen=True, kw_only=True):
     secrets: Sealed | None
 
 
+class Backup(Record, frozen=True, kw_only=True):
+    """That a hosted wallet is backed up; the sealed box itself lies in the log alone."""
+
+    at: Micros
+    key: str
+    """The public key it is sealed to, 64 hex digits."""
+    digest: str
+
+
 class Intent(Record, frozen=True, kw_only=True):
     """A wallet call that was announced and whose outcome is not in the log yet."""
 
@@ -186,6 +195,7 @@ class Core(Record, frozen=True, kw_only=True):
     addresses: dict[Role, PayoutAddress] = field(default_factory=dict)
     address_changes: dict[Role, PayoutAddress] = field(default_factory=dict)
     seats: dict[Role, Seat] = field(default_factory=dict)
+    backups: dict[Role, Backup] = field(default_factory=dict)
     intents: dict[Role, Intent] = field(default_factory=dict)
     failures: dict[Role, Failure] = field(default_factory=dict)
     case: Case | None = None

@@ -42,7 +42,7 @@ class ExportState(StrEnum):
     CONSUMED = "consumed"
     """Signed with: its nonces are used up."""
     VOID = "void"
-    """A reorg took a deposit it covers, or it may have been signed with unseen."""
+    """A reorg took a deposit it covers, its wallet was restored, or it may have been signed with unseen."""
 
 
 class Export(Record, frozen=True, kw_only=True):

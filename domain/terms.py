@@ -48,6 +48,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     arbiter_ready_s: int | msgspec.UnsetType = msgspec.UNSET
     """The address to pay to is shown once the arbiter was seen within so many seconds; unset asks for nothing."""
 
+    arbiter_backup_key: str | msgspec.UnsetType = msgspec.UNSET
+    """X25519 public key (64 hex digits) that a hosted arbiter's wallet is backed up to; unset, it is not backed up."""
+
     @property
     def sweeps(self) -> bool:
         """Whether the arbiter's fee is paid after the winner."""
@@ -71,6 +74,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         """Names the seat of a user, or None for a stranger."""
         by_user = {self.buyer_id: Role.BUYER, self.vendor_id: Role.VENDOR, self.arbiter_id: Role.ARBITER}
         return by_user.get(user)
+
+    def backup_key(self, role: Role) -> str | None:
+        """Names the key that a seat's wallet must be backed up to before its address counts; None for most."""
+        key = self.policy.arbiter_backup_key
+        asked = role is Role.ARBITER and self.seats[role] is SeatKind.POOL
+        return key if asked and key is not msgspec.UNSET else None
 
     def digest(self) -> str:
         """Hashes the terms (sha256 of their JSON in declared order, hex): what every set-up message is signed over."""

@@ -31,6 +31,8 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "call_intended": ("role", "step"),
     "turn_failed": ("role", "step", "call", "reason"),
     "setup_message_given": ("role", "round"),
+    "wallet_backed_up": ("role", "key"),
+    "wallet_restored": ("role",),
     "address_confirmed": ("role",),
     "address_agreed": (),
     "setup_failed": ("reason", "awaited"),

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter, Token
 from rich.console import Console
 
+from service.backup_cli import backup_app
 from service.environment import SettingsWrong, load_settings
 from service.key_commands import decision_app
 from service.settings import Settings
@@ -30,6 +31,7 @@ pool_app = App(name="pool", help="The wallet slots of a running node.")
 app.command(secrets_app)
 app.command(pool_app)
 app.command(escrow_app)
+app.command(backup_app)
 
 # What a command needs is imported when it is called: `replay` starts without the HTTP server's modules.
 

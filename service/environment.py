@@ -163,6 +163,7 @@ def _with_numbers(settings: Settings, read: _Reader) -> Settings:
         usual,
         arbiter_fee_ppm=read("ARBITER_FEE_PERCENTAGE", v.ppm, usual.arbiter_fee_ppm),
         stuck_s=read("STUCK_S", v.seconds_four, usual.stuck_s),
+        arbiter_backup_key=read("ARBITER_BACKUP_KEY", v.backup_key, usual.arbiter_backup_key),
         fee_settlement=read("FEE_SETTLEMENT", _fee_settlement, usual.fee_settlement),
         **read.numbers(_FIGURES, usual),
     )

@@ -30,6 +30,8 @@ STATUS: Mapping[str, int] = {
     "arbiter_not_ready": 409,
     "amount_invalid": 422,
     "amounts_changed": 409,
+    "backup_invalid": 409,
+    "backup_missing": 409,
     "bp_invalid": 422,
     "case_closed": 409,
     "case_exists": 409,

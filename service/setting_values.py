@@ -5,6 +5,9 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
+from nacl.exceptions import CryptoError
+from nacl.public import PublicKey, SealedBox
+
 from domain.ids import UserId
 from domain.roles import THREE, Role, SeatKind
 
@@ -63,6 +66,16 @@ def hex_bytes(text: str) -> bytes:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
         raise BadValue("expected 64 hex digits")
     return bytes.fromhex(text)
+
+
+def backup_key(text: str) -> str:
+    """Reads an X25519 public key as 64 hex digits; one that everybody could open is refused."""
+    key = hex_bytes(text)
+    try:
+        SealedBox(PublicKey(key)).encrypt(b"")
+    except CryptoError:
+        raise BadValue("expected a public key as `thirdkey backup keygen` prints it") from None
+    return key.hex()
 
 
 def hex_keys(text: str) -> tuple[bytes, ...]:

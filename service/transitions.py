@@ -17,6 +17,7 @@ from domain.arbiters import (
 )
 from domain.draw import draw_holds
 from domain.events import (
+    AddressConfirmed,
     AnyEvent,
     DisputeDecided,
     EscrowCreated,
@@ -28,6 +29,7 @@ from domain.events import (
 )
 from domain.evolve import evolve
 from domain.payout import BP_ALL, inputs_sum, kept_back, smallest_input
+from domain.roles import Role
 from domain.states import NAMES, TERMINAL, Escrow, Money, Payout, money_of, name
 from eventstore.api import Recorded
 from projections.folds import ESCROW_STREAM
@@ -120,6 +122,8 @@ class StreamCheck:
             found.append(f"{name(after)} cannot follow {name(before)}")
         if isinstance(event, EscrowCreated) and event.draw is not None and not draw_holds(event.terms, event.draw):
             found.append("the arbiter is not the one that was drawn")
+        if isinstance(event, AddressConfirmed) and _not_backed_up(after, event.role):
+            found.append("a wallet confirmed an address before it was backed up")
         self._signs |= isinstance(event, EscrowCreated) and recorded.schema_version >= SIGNING_SINCE
         found += _decision_faults(after, event, signs=self._signs or recorded.schema_version >= SIGNED_SINCE)
         return [*found, *_ruling_faults(after, event), *_money_faults(after, event)]
@@ -133,6 +137,10 @@ class StreamCheck:
         if event.at != recorded.occurred_at:
             found.append("the body's moment is not the event's")
         return found
+
+
+def _not_backed_up(state: Escrow, role: Role) -> bool:
+    return state.core.terms.backup_key(role) is not None and role not in state.core.backups
 
 
 def _decision_faults(state: Escrow, event: AnyEvent, *, signs: bool) -> Iterator[str]:

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import msgspec
 
-from actors.ports import WalletUnknown
+from actors.ports import KeysFileUnreadable, WalletUnknown
 from domain.ids import KeyImage, OneTimeKey, TxHash
 from domain.money import Atomic
 
@@ -67,6 +67,8 @@ class SimFolder:
         self.keys: dict[str, KeysFile] = {}
         self.caches: dict[str, CacheFile] = {}
         self.copies: dict[tuple[str, str], tuple[KeysFile, CacheFile | None]] = {}
+        self.readable = True
+        """Whether a backup can be read from it."""
         self._holders: dict[str, object] = {}
 
     def lock(self, name: str, *, holder: object) -> bool:
@@ -128,6 +130,28 @@ class SimFiles:
         if self._folder.locked(name):
             raise WalletUnknown(method="files", reason="locked by another process")
         self._folder.caches.pop(name, None)
+
+    def keys(self, name: str) -> bytes:
+        """Returns the keys file; raises `KeysFileUnreadable` when there is none.
+
+        As bytes it is framed like a real one: eight for the IV, the length as a varint, and what follows.
+        """
+        if name not in self._folder.keys:
+            raise KeysFileUnreadable("keys_file_missing")
+        if not self._folder.readable:
+            raise KeysFileUnreadable("keys_file_unreadable")
+        inner = msgspec.json.encode(self._folder.keys[name])
+        return bytes(8) + bytes((len(inner) & 0x7F | 0x80, len(inner) >> 7)) + inner
+
+    def lost(self, name: str) -> bool:
+        """Says whether neither keys nor cache of the wallet are there."""
+        return name not in self._folder.keys and name not in self._folder.caches
+
+    def put_back(self, name: str, keys: bytes) -> None:
+        """Makes the keys file of a lost wallet; raises `FileExistsError` unless it is lost."""
+        if not self.lost(name):
+            raise FileExistsError(f"{name} has files here")
+        self._folder.keys[name] = msgspec.json.decode(keys[10:], type=KeysFile)
 
     def in_use(self, name: str) -> bool:
         """Says whether a process has the wallet open."""

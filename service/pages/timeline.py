@@ -78,6 +78,8 @@ TOLD: Mapping[str, Told] = {
     "call_intended": Told("role", "The wallet is about to {step}.", step=True),
     "turn_failed": Told("role", "The wallet could not {step} ({reason}); it is asked again.", step=True),
     "setup_message_given": Told("role", "Finished the round {round} of the set-up.", step=True),
+    "wallet_backed_up": Told("role", "The wallet was backed up, sealed to a key that is kept offline.", step=True),
+    "wallet_restored": Told("role", "The lost wallet is put back from its backup."),
     "address_confirmed": Told("role", "The wallet is ready and confirms the shared address.", step=True),
     "address_agreed": Told("service", "All three wallets agree on one 2-of-3 address."),
     "setup_failed": Told("service", "The set-up ended without an address ({reason})."),

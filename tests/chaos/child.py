@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
+from msgspec import UNSET
 
 from actors.clock import SystemClock
 from actors.sealed import EscrowSecrets
@@ -25,6 +26,7 @@ from eventstore.memory import MemoryLog
 from eventstore.opening import Store, open_store
 from schemas.sealing import SealedKind
 from service.node import Node
+from tests.backups import BACKUP_KEY
 from tests.chaos.remote import RemoteWorld
 from tests.given import AMOUNT, ARBITER, BUYER, VENDOR
 from tests.patience import PATIENT
@@ -152,7 +154,8 @@ def _write(path: Path, line: str) -> None:
 
 
 async def _play(node: Node, world: RemoteWorld, ending: Ending) -> None:
-    policy = Policy(fee_settlement=FeeSettlement.SWEEP) if ending is Ending.SWEEP else None
+    settlement = FeeSettlement.SWEEP if ending is Ending.SWEEP else UNSET
+    policy = Policy(fee_settlement=settlement, arbiter_backup_key=BACKUP_KEY)
     while True:
         state = await node.desk.state(ESCROW)
         if state is not None and _is_over(state, ending):

@@ -1,6 +1,7 @@
 """A service process's end of `tests.chaos.wire`: the slots, the daemon and the watch, reached over HTTP."""
 
 import asyncio
+import base64
 import http.client
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -53,6 +54,15 @@ class RemoteFiles:
 
     def drop_cache(self, name: str) -> None:
         self._ask("drop_cache", name=name)
+
+    def keys(self, name: str) -> bytes:
+        return base64.b64decode(self._ask("keys", name=name))
+
+    def lost(self, name: str) -> bool:
+        return bool(self._ask("lost", name=name))
+
+    def put_back(self, name: str, keys: bytes) -> None:
+        raise NotImplementedError("no service process does that: an operator does, on the folder itself")
 
     def in_use(self, name: str) -> bool:
         return bool(self._ask("in_use", name=name))

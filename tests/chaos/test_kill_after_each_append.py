@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from actors.wallet_backup import open_backup
 from domain.evolve import fold
 from domain.ids import Address
 from domain.payout import BP_ALL, fee_paid_by
@@ -20,6 +21,7 @@ from eventstore.api import Recorded
 from eventstore.chain import GENESIS, verify_chain
 from eventstore.opening import Store
 from schemas.codec import decode
+from tests.backups import OFFLINE, backup_in
 from tests.chaos.child import ESCROW, PARTITIONS, SPLIT_BP, Ending, Moment, Orders, open_killed_store, run
 from tests.chaos.wire import WireWorld
 from tests.given import AMOUNT
@@ -127,6 +129,7 @@ async def _audited(orders: Orders) -> Escrow:
     finally:
         await store.aclose()
     lines = (orders.folder / "acknowledged").read_text().splitlines()
+    _backed_up_once(events)
     assert set(lines) <= {f"{each.stream_id} {each.version} {each.command_id}" for each in recorded}
     return _folded(events)
 
@@ -140,6 +143,12 @@ async def _checked_chain(store: Store) -> list[Recorded]:
         assert verify_chain(GENESIS, events) == (heads[partition].chain if events else GENESIS)
         found += events
     return found
+
+
+def _backed_up_once(events: Sequence[Recorded]) -> None:
+    """Finds the one backup, before the arbiter's address, and opens it."""
+    made = backup_in([decode(type=each.type, schema_version=each.schema_version, body=each.body) for each in events])
+    assert open_backup(made.box, private_key=bytes(OFFLINE)).file == made.wallet_id
 
 
 def _folded(events: Sequence[Recorded]) -> Escrow:

@@ -14,8 +14,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.sealed import EscrowSecrets, WalletSecrets
+from actors.simulation import SimFiles
+from actors.wallet_backup import open_backup
 from domain import commands as c
 from domain.ids import EscrowId, UserId
+from domain.roles import Role
 from domain.states import money_of, name
 from eventstore.opening import Store, open_store
 from schemas.codec import decode
@@ -30,6 +33,7 @@ from service.replay import json_lines, story
 from service.settings import Arbiter, Settings
 from service.telemetry import Telemetry
 from tests import canaries
+from tests.backups import BACKED_UP, OFFLINE, backup_in, events_of
 from tests.evidence_world import fetch, lay
 from tests.given import ARBITER, BUYER, VENDOR
 from tests.patience import PATIENCE_S, PATIENT
@@ -55,6 +59,7 @@ async def _house(node: Node) -> AsyncIterator[World]:
         monero_rpc_user="canary",
         monero_rpc_password=RPC_PASSWORD,
         arbiters=(Arbiter(user_id=ARBITER),),
+        figures=BACKED_UP,
     )
     house = House(
         settings=settings, store=node.store, clock=node.clock, desk=node.desk, models=node.models, runner=node.runner
@@ -119,6 +124,17 @@ async def _secrets(node: Node, world: World, escrow_id: EscrowId) -> dict[str, s
     return {**texts, **keys, **fixed}
 
 
+async def _backed_up(chain: SimWorld, node: Node, escrow_id: EscrowId) -> dict[str, str | bytes]:
+    """What is in the sealed backup of the arbiter's wallet, which lies in the log."""
+    made = backup_in(await events_of(node.store, escrow_id))
+    backup = open_backup(made.box, private_key=bytes(OFFLINE))
+    keys_file = SimFiles(chain.folders[Role.ARBITER]).keys(backup.file)
+    assert keys_file == backup.keys_file
+    seed = chain.folders[Role.ARBITER].keys[backup.file].seed
+    whole = base64.b64encode(keys_file).decode()
+    return {"backed up password": backup.password, "keys file": keys_file, "its seed": seed, "in the box": whole}
+
+
 async def _picture(world: World, escrow_id: EscrowId) -> bytes:
     """Some bytes of a picture that are its own: of its points, and of no table that others have as well."""
     case = (await world.state(escrow_id)).core.case
@@ -139,7 +155,7 @@ async def test_secrets_lie_nowhere_in_plain(postgres_dsn: str) -> None:
         chain = SimWorld(store=lambda: store)
         async with chain.running() as node, _house(node) as world:
             escrow_id = await _life(chain, node, world)
-            hidden = await _secrets(node, world, escrow_id)
+            hidden = await _secrets(node, world, escrow_id) | await _backed_up(chain, node, escrow_id)
             told = await _told(store, escrow_id)
             metrics = await world.telemetry.render(world.house)
         await store.aclose()

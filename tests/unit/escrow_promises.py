@@ -34,6 +34,8 @@ class Promises:
     signed: dict[str, tuple[OneTimeKey, ...]] = field(default_factory=dict)
     kept: dict[str, int] = field(default_factory=dict)
     """By transaction: what it leaves at the escrow's address for the arbiter."""
+    lost: dict[Role, set[str]] = field(default_factory=dict)
+    """By seat: the exports of wallets that were lost and put back."""
     kinds: set[str] = field(default_factory=set)
     stages: set[int] = field(default_factory=set)
     arbiter_ready: bool = False
@@ -50,6 +52,7 @@ class Promises:
             self.kinds.add(str(event.__struct_config__.tag))
         self._kept(before, answer, after)
         self._money(answer, after)
+        self._backups(before, answer)
         self._signatures(answer, after)
         self._cosign_turns(after)
         self._address(after)
@@ -133,7 +136,18 @@ class Promises:
                 assert proposal is not None
                 pair = (proposal.proposer, payout.cosigner)
                 assert set(pair) <= self.decided[event.payout], "signed without the word of both"
+                assert proposal.export_digest not in self.lost.get(payout.cosigner, ()), "signed with what was lost"
                 assert _right_pair(payout, pair), pair
+
+    def _backups(self, before: Escrow | None, answer: tuple[e.AnyEvent, ...]) -> None:
+        money = money_of(before) if before else None
+        for event in answer:
+            if isinstance(event, e.AddressConfirmed) and before and before.core.terms.backup_key(event.role):
+                assert event.role in before.core.backups, "an address before the backup"
+            if isinstance(event, e.WalletBackedUp):
+                assert before is not None and event.role not in before.core.backups, "backed up twice"
+            if isinstance(event, e.WalletRestored) and money and event.role in money.exports:
+                self.lost.setdefault(event.role, set()).add(money.exports[event.role].digest)
 
     def _cosign_turns(self, after: Escrow) -> None:
         payout, case = _running(after), after.core.case

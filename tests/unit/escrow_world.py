@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from actors.wallet_backup import box_digest
 from domain import commands as c
 from domain import events as e
 from domain.commands import AnyCommand
@@ -30,6 +31,7 @@ from tests.unit.small_chain import Chain
 
 PLACEHOLDER = Address("41fJjQDhryD" + "1" * 84)
 POLICY = Policy(epochs_max=2)
+BACKUP_KEY, BOX = "ab" * 32, "c2VhbGVk"
 DUST = 1_000_000_000
 PAYMENTS = (AMOUNT, AMOUNT // 2, AMOUNT + 7_000_000_001, DUST // 2, DUST, DUST + 1, 30_000_000_000)
 FEES = (2_632_800_000, 1, 100_000_000_000, 0, 100_000_000_001, DUST)
@@ -57,6 +59,8 @@ class World:
     same_address: bool = False
     settlement: FeeSettlement | UnsetType = UNSET
     ready_s: int | UnsetType = UNSET
+    backed_up: bool = False
+    """Whether the terms ask for a backup of a hosted arbiter's wallet."""
     now: Micros = START
     chain: Chain = field(default_factory=Chain)
     events: list[e.AnyEvent] = field(default_factory=list)
@@ -67,7 +71,8 @@ class World:
     count: int = 0
 
     def __post_init__(self) -> None:
-        policy = replace(POLICY, fee_settlement=self.settlement, arbiter_ready_s=self.ready_s)
+        key = BACKUP_KEY if self.backed_up else UNSET
+        policy = replace(POLICY, fee_settlement=self.settlement, arbiter_ready_s=self.ready_s, arbiter_backup_key=key)
         order = terms(amount=self.amount, seats=self.seats, policy=policy)
         self.give(c.CreateEscrow(at=self.now, terms=order, by=BUYER))
 
@@ -167,10 +172,12 @@ class World:
                 self._repeat(n)
             case 4 if turn:
                 self._intend(role, turn)
-            case 5 if turn:
+            case 5 if turn and n < 8:
                 self.give(
                     c.FailTurn(at=self.now, role=role, step=turn.step, turn_id=turn.turn_id, reason=f"why-{n % 2}")
                 )
+            case 5:
+                self._restore(role, n)
             case 6:
                 self._unasked(role, n)
             case _:
@@ -222,10 +229,23 @@ class World:
                     digest=message_digest(text),
                     signature="sig",
                 )
+            case Step.CONFIRM_ADDRESS if self._backup_is_due(role) and n != 1:
+                box = Sealed(BOX if n != 2 else "")
+                wallet, digest = self.live.core.seats[role].wallet_id, box_digest(BOX)
+                return c.BackUpWallet(at=at, role=role, wallet_id=wallet, key=BACKUP_KEY, digest=digest, box=box)
             case Step.CONFIRM_ADDRESS:
                 return self._confirmation(role, n)
             case _:
                 return self._signing(role, turn.step, n)
+
+    def _backup_is_due(self, role: Role) -> bool:
+        core = self.live.core
+        return core.terms.backup_key(role) is not None and role in core.seats and role not in core.backups
+
+    def _restore(self, role: Role, n: int) -> None:
+        seat = self.live.core.seats.get(role)
+        wallet = seat.wallet_id if seat and n != 6 else WalletId("none")
+        self.give(c.RestoreWallet(at=self.now, role=role, wallet_id=wallet, by=UserId("root")))
 
     def _confirmation(self, role: Role, n: int) -> AnyCommand:
         return c.ConfirmAddress(

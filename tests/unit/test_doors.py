@@ -13,6 +13,8 @@ import structlog
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
+from nacl.public import PrivateKey
 
 from actors.directory import DirectoryFull, Parked
 from actors.escrow import KeyReused
@@ -114,7 +116,7 @@ def test_hosted_seats_are_the_default_on_test_networks_only() -> None:
     assert [mixed.default_seats[role] for role in THREE] == [SeatKind.RELAY, SeatKind.POOL, SeatKind.REGISTERED]
 
 
-WORDS = ("arbiter_fee_ppm", "stuck_s", "fee_settlement")
+WORDS = ("arbiter_fee_ppm", "stuck_s", "fee_settlement", "arbiter_backup_key")
 """Figures that are not written as one whole number."""
 
 
@@ -124,6 +126,15 @@ def test_every_figure_of_the_rules_can_be_set() -> None:
     assert all(getattr(policy, field.lower()) == 7 for field in figures)
     assert policy.stuck_s == (1, 2, 3, 4)
     assert policy.sweeps and not load_settings({}).policy().sweeps
+
+
+def test_a_backup_key_is_written_into_the_terms_and_one_that_anybody_could_open_is_refused() -> None:
+    public = bytes(PrivateKey(bytes(range(32))).public_key).hex()
+    assert load_settings({"ARBITER_BACKUP_KEY": public.upper()}).policy().arbiter_backup_key == public
+    assert load_settings({}).policy().arbiter_backup_key is UNSET
+    for weak in ("00" * 32, "01" + "00" * 31, public[:-2], "no key"):
+        with pytest.raises(SettingsWrong, match="ARBITER_BACKUP_KEY"):
+            load_settings({"ARBITER_BACKUP_KEY": weak})
 
 
 def test_a_database_of_ones_own_needs_a_key_of_ones_own() -> None:

@@ -33,6 +33,7 @@ class EscrowMachine(RuleBasedStateMachine):
         same=st.booleans(),
         settlement=st.sampled_from((UNSET, *FeeSettlement)),
         ready_s=st.sampled_from(READY),
+        backed_up=st.booleans(),
         ready=st.integers(0, 3),
     )
     def create(
@@ -42,9 +43,17 @@ class EscrowMachine(RuleBasedStateMachine):
         same: bool,
         settlement: FeeSettlement | UnsetType,
         ready_s: int | UnsetType,
+        backed_up: bool,
         ready: int,
     ) -> None:
-        self.world = World(seats=kind, amount=amount, same_address=same, settlement=settlement, ready_s=ready_s)
+        self.world = World(
+            seats=kind,
+            amount=amount,
+            same_address=same,
+            settlement=settlement,
+            ready_s=ready_s,
+            backed_up=backed_up,
+        )
         if ready:
             self.world.set_up()
 
@@ -100,7 +109,8 @@ def play(seed: int, *, steps: int = 40) -> World:
         amount=amount,
         same_address=rng.random() < 0.2,
         settlement=rng.choice((UNSET, *FeeSettlement)),
-        ready_s=READY[seed % 2],
+        ready_s=READY[seed // 2 % 2],
+        backed_up=seed % 2 == 0,
     )
     if rng.random() < 0.8:
         world.set_up()

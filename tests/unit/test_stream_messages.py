@@ -31,6 +31,9 @@ KEPT_INSIDE = {
     # Wallets, keys and messages of a seat are its owner's.
     "seat_joined": {"wallet_id", "identity_key", "secrets"},
     "wallet_claimed": {"wallet_id", "identity_key", "secrets"},
+    # A box is of use to nobody but who holds the key offline; which operator acted, is the operators' business.
+    "wallet_backed_up": {"wallet_id", "digest", "box"},
+    "wallet_restored": {"wallet_id", "by"},
     "call_intended": {"turn_id", "wallet_id"},
     "turn_failed": {"turn_id"},
     "setup_message_given": {"message", "digest", "signature"},

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from actors.ports import WalletUnknown
+from actors.ports import KeysFileUnreadable, WalletUnknown
 from actors.wallet_files import FolderFiles
 
 
@@ -87,3 +87,66 @@ def test_files_of_a_wallet_that_a_process_has_open_are_neither_put_back_nor_drop
         holder.communicate(b"\n", timeout=60)
     assert not files.in_use("w")
     files.restore("w", label="one")
+
+
+# -- backups -------------------------------------------------------------------------------------------------
+
+WHOLE = bytes(8) + bytes([5]) + b"12345"
+"""As a keys file is built: an IV, how many bytes follow, and those."""
+
+
+def test_a_whole_keys_file_is_read_as_it_is(files, tmp_path):
+    (tmp_path / "w.keys").write_bytes(WHOLE)
+    assert files.keys("w") == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "keys_file_missing"),
+        (b"", "keys_file_not_whole"),
+        (WHOLE[:-1], "keys_file_not_whole"),
+        (WHOLE + b"6", "keys_file_not_whole"),
+        (bytes(8) + b"\x80\x80\x04" + bytes(1 << 16), "keys_file_not_whole"),
+    ],
+    ids=["none", "empty", "cut", "longer", "too large"],
+)
+def test_no_backup_is_made_of_a_keys_file_that_is_not_there_to_its_last_byte(files, tmp_path, content, reason):
+    (tmp_path / "w.keys").unlink()
+    if content is not None:
+        (tmp_path / "w.keys").write_bytes(content)
+    with pytest.raises(KeysFileUnreadable, match=reason):
+        files.keys("w")
+
+
+def test_a_keys_file_that_cannot_be_read_says_so(files, tmp_path):
+    (tmp_path / "w.keys").unlink()
+    (tmp_path / "w.keys").mkdir()
+    with pytest.raises(KeysFileUnreadable, match="keys_file_unreadable"):
+        files.keys("w")
+
+
+def test_a_lost_wallet_gets_its_keys_back_alone_and_for_its_owner(files, tmp_path):
+    files.put_back("new", WHOLE)
+    assert {path.name for path in tmp_path.iterdir()} == {"w", "w.keys", "new.keys"}
+    assert files.keys("new") == WHOLE and (tmp_path / "new.keys").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("left", ["w", "w.keys"])
+def test_keys_are_not_put_back_beside_anything_that_is_left_of_the_wallet(files, tmp_path, left):
+    for each in ("w", "w.keys"):
+        if each != left:
+            (tmp_path / each).unlink()
+    before = (tmp_path / left).read_bytes()
+    assert not files.lost("w")
+    with pytest.raises(FileExistsError):
+        files.put_back("w", WHOLE)
+    assert [path.name for path in tmp_path.iterdir()] == [left] and (tmp_path / left).read_bytes() == before
+
+
+def test_a_name_that_leads_to_nothing_is_left_of_the_wallet_too(files, tmp_path):
+    for each in ("w", "w.keys"):
+        (tmp_path / each).unlink()
+    assert files.lost("w")
+    (tmp_path / "w").symlink_to(tmp_path / "a disk that is away")
+    assert not files.lost("w")
