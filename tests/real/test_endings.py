@@ -213,8 +213,11 @@ class Player:
 
     @asynccontextmanager
     async def without(self, role: Role) -> AsyncIterator[None]:
-        """Keeps a role's wallets from being opened."""
+        """Keeps a role's wallets from being opened; one that is open goes on to its seat's next turn, and is waited for."""
         self.absent.add(role)
+        async with asyncio.timeout(LIFE_S):
+            while self.stage.node.slot_counts()[role].busy:
+                await asyncio.sleep(0.05)
         yield
         self.absent.discard(role)
 
