@@ -95,14 +95,14 @@ class DrawComparison:
 
     async def _name(self, drawn: Drawn) -> None:
         """Reads a partition again and finds the draws that no link led to."""
-        after, page = 0, await self._log.read_partition(drawn.partition, after_position=0, limit=PAGE)
-        while page and after < page[-1].position:
-            for recorded in page:
-                draw = draw_of(recorded) if recorded.position <= drawn.position else None
-                if draw is not None:
-                    await self._find_unmet(recorded, (draw.chain, draw.link))
-            after = page[-1].position
+        after = 0
+        while after < drawn.position:
             page = await self._log.read_partition(drawn.partition, after_position=after, limit=PAGE)
+            page = [each for each in page if after < each.position <= drawn.position]
+            for recorded in page:
+                if (draw := draw_of(recorded)) is not None:
+                    await self._find_unmet(recorded, (draw.chain, draw.link))
+            after = page[-1].position if page else drawn.position
 
     async def _find_unmet(self, recorded: Recorded, turn: Turn) -> None:
         owner = await self._links.taken_for(turn)

@@ -1,5 +1,6 @@
 """The audit compares draws with what was committed to and taken before: each way to a draw of one's choice is found."""
 
+import itertools
 import os
 import sys
 from asyncio import create_subprocess_exec, subprocess
@@ -94,6 +95,38 @@ async def test_what_a_running_service_draws_meanwhile_is_no_finding() -> None:
     assert (said(verified), verified.draws, verified.links, verified.unused) == ([], 1, 6, 0)
 
 
+async def test_a_draw_that_came_meanwhile_makes_up_for_none_before_it() -> None:
+    hands = DrawHands(memory_store(partitions=1).log)
+    await honest_with(hands, never_taken)
+    earlier = await verify(hands.log)
+    await hands.honest(4, "esc_4")
+    verified = await with_draws(hands.log, earlier)
+    assert (earlier.count, said(verified)) == (1, said(earlier) * 2)
+
+
+class DrawingOn(MemoryLog):
+    """A log whose service draws once more before each page of a partition is read."""
+
+    def __init__(self, tables: MemoryTables) -> None:
+        super().__init__(tables)
+        self.hands, self.links = DrawHands(self), itertools.count(4)
+
+    async def read_partition(self, partition: int, *, after_position: int, limit: int = 1000) -> Sequence[Recorded]:
+        link = next(self.links)
+        await self.hands.honest(link, f"esc_{link}")
+        return await super().read_partition(partition, after_position=after_position, limit=limit)
+
+
+async def test_what_is_drawn_while_others_are_named_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = MemoryTables(partitions=1)
+    drawing_on = DrawingOn(tables)
+    await honest_with(drawing_on.hands, never_taken)
+    earlier = await verify(MemoryLog(tables))
+    monkeypatch.setattr("service.draw_checks.PAGE", 6)
+    assert said(await with_draws(drawing_on, earlier)) == said(earlier) * 2
+    assert len(tables.streams[DRAWS_STREAM]) > 6
+
+
 class FirstsAlone(MemoryLog):
     """A log of which nobody may read a partition."""
 
@@ -112,6 +145,16 @@ async def test_nothing_is_read_a_second_time_where_links_led_to_all_draws() -> N
     await hands.create("esc_forged", 9)
     with pytest.raises(AssertionError):
         await with_draws(FirstsAlone(tables), await verify(hands.log))
+
+
+async def test_how_many_draws_are_compared_is_told_to_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.draw_checks.PAGE", 2)
+    hands = DrawHands(memory_store(partitions=4).log)
+    await honest_with(hands, used_again)
+    await hands.take(4, "esc_given_up")
+    told: list[tuple[int, int]] = []
+    await with_draws(hands.log, await verify(hands.log), progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 # -- each way to a draw of one's choice ------------------------------------------------------------------------
