@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-log bench-replay bench-setup bench-stream bench-actors bench-disputes bench-watch soak clean
+.PHONY: help setup setup-dev demo demo-dispute serve serve-nodes test check format lock bench-log bench-replay bench-draws bench-setup bench-stream bench-actors bench-disputes bench-watch soak clean
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ bench-log: setup-dev ## sets the append beside a plain INSERT, a bare batch and 
 
 bench-replay: setup-dev ## sets a verified replay beside a bare read and eventsourcing; a small and a large log
 	@$(python) -m ops.bench.replay
+
+bench-draws: setup-dev ## times how an audit compares draws with what was committed, beside the whole audit
+	@$(python) -m ops.bench.draws
 
 bench-setup: setup ## times one real set-up against a bare script of the same wallet calls
 	@$(python) -m ops.bench.setup

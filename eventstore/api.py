@@ -162,6 +162,9 @@ class EventLog(Protocol):
     ) -> Sequence[Recorded]:
         """Reads several streams of one partition together, in order of position."""
 
+    async def read_firsts(self, stream_ids: Sequence[str], *, partition: int) -> Sequence[Recorded]:
+        """Reads the first event of each of several streams of one partition, in any order; none of those without."""
+
     async def heads(self) -> Sequence[Head]: ...
 
     async def receipt(self, *, stream_id: str, command_id: str) -> Receipt | None: ...

@@ -106,6 +106,11 @@ class MemoryLog(GroupedLog):
         later = [each for stream in streams for each in stream if each.position > after_position]
         return sorted((each for each in later if each.partition == partition), key=lambda each: each.position)[:page]
 
+    async def read_firsts(self, stream_ids: Sequence[str], *, partition: int) -> Sequence[Recorded]:
+        """Reads the first event of each of several streams of one partition, once for each name."""
+        firsts = [stream[0] for each in set(stream_ids) if (stream := self._tables.streams.get(each))]
+        return [each for each in firsts if each.partition == partition]
+
     async def heads(self) -> Sequence[Head]:
         """Reads the end of every partition, in their order."""
         return [self._tables.head(partition) for partition in range(self.partitions)]

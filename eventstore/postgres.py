@@ -158,6 +158,10 @@ class PostgresLog(GroupedLog):
         rows = await self._fetch("read_streams", partition, list(stream_ids), after_position, page)
         return _recorded(rows)
 
+    async def read_firsts(self, stream_ids: Sequence[str], *, partition: int) -> Sequence[Recorded]:
+        """Reads the first event of each of several streams of one partition, once for each name."""
+        return _recorded(await self._fetch("read_firsts", partition, list(set(stream_ids))))
+
     async def heads(self) -> Sequence[Head]:
         """Reads the end of every partition, in their order."""
         return [Head(**row) for row in await self._fetch("heads")]

@@ -196,6 +196,19 @@ cross join lateral (
 order by e.position
 limit $4;
 
+-- name: read_firsts
+-- The first event of several streams of one partition. The inner limit keeps each on its own index, as above.
+select e.*
+from unnest($2::text[]) as stream (id)
+cross join lateral (
+    select partition, position, stream_id, version, type, schema_version, command_id, occurred_at,
+        (extract(epoch from recorded_at) * 1000000)::bigint as recorded_at, meta, body, salt, leaf, chain
+    from events
+    where partition = $1 and stream_id = stream.id
+    order by version
+    limit 1
+) e;
+
 -- name: read_partition
 -- One partition in order of position.
 select partition, position, stream_id, version, type, schema_version, command_id, occurred_at,

@@ -9,6 +9,7 @@ from eventstore.api import EventLog, Head, Recorded
 from eventstore.chain import GENESIS, ChainBroken, verify_chain
 from eventstore.heads import HeadStore
 from projections.folds import ESCROW_STREAM
+from service.draw_checks import DrawComparison, Drawn
 from service.head_checks import HeadWalk, Outside
 from service.transitions import StreamCheck
 
@@ -21,7 +22,7 @@ FINDINGS_KEPT = 100
 """Findings kept with their sentence; the others are only counted."""
 
 Progress = Callable[[int, int], None]
-"""Told how many events are checked, of how many there were when the check began."""
+"""Told how many events are checked, of how many there were when the check began; or how many draws are compared."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,10 +48,21 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """Signed heads that were checked."""
     uncovered: int
     """Events at the end that no signed head covers yet."""
+    drawn: tuple[Drawn, ...] = ()
+    """How many escrows were created with a draw, by partition."""
+    links: int = 0
+    """Links that were taken for draws."""
+    unused: int = 0
+    """Those with which no escrow was created."""
     count: int
     """Of findings."""
     findings: tuple[Finding, ...]
     """The first of them."""
+
+    @property
+    def draws(self) -> int:
+        """Escrows that were created with a draw."""
+        return sum(each.draws for each in self.drawn)
 
 
 class HeadSources(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +91,29 @@ async def verify(
     for end in ends:
         await checker.partition(end.partition)
     checker.foreign_heads(partitions=len(ends))
-    return checker.result(partitions=len(ends))
+    return await with_draws(event_log, checker.result(partitions=len(ends)))
+
+
+async def with_draws(event_log: EventLog, verified: Verified, *, progress: Progress | None = None) -> Verified:
+    """Compares the draws of a log that was checked with the links taken for them; adds what that finds.
+
+    Reads first events alone, and the log again only where draws are in doubt. Raises `LogUnavailable`.
+    """
+    findings = _Findings(verified)
+
+    def find(recorded: Recorded, says: str) -> None:
+        findings.add(recorded.partition, recorded.position, recorded.stream_id, says)
+
+    told = counted(progress, total=verified.draws)
+    comparison = DrawComparison(event_log, verified.drawn, find=find, told=told)
+    await comparison.run()
+    return msgspec.structs.replace(
+        verified,
+        links=comparison.links,
+        unused=comparison.unused,
+        count=findings.count,
+        findings=tuple(findings.kept),
+    )
 
 
 def counted(progress: Progress | None, *, total: int) -> Callable[[int], None]:
@@ -95,6 +129,20 @@ def counted(progress: Progress | None, *, total: int) -> Callable[[int], None]:
     return told
 
 
+class _Findings:
+    """The first findings, and how many there are; those of an earlier check come before."""
+
+    def __init__(self, earlier: Verified | None = None) -> None:
+        self.count, self.kept = (earlier.count, list(earlier.findings)) if earlier else (0, list[Finding]())
+
+    def add(self, partition: int, position: int, stream_id: str, says: str) -> None:
+        """Counts a finding, and keeps it if it is one of the first."""
+        self.count += 1
+        if len(self.kept) < FINDINGS_KEPT:
+            finding = Finding(partition=partition, position=position, stream_id=stream_id, says=says)
+            self.kept.append(finding)
+
+
 class Checker:
     """Collects findings along the partitions it is given, one after another; tells of every page that is checked."""
 
@@ -107,8 +155,10 @@ class Checker:
         streams_kept: int = STREAMS_KEPT,
     ) -> None:
         self._log, self._heads, self._told, self._streams_kept = event_log, heads, told, streams_kept
-        self._findings: list[Finding] = []
-        self._count = self._events = self._begun = self._escrows = self._signed = self._uncovered = 0
+        self._findings = _Findings()
+        self._find = self._findings.add
+        self._events = self._begun = self._escrows = self._signed = self._uncovered = self._draws = 0
+        self._drawn: list[Drawn] = []
         self._streams: OrderedDict[str, StreamCheck] = OrderedDict()
 
     def result(self, *, partitions: int) -> Verified:
@@ -120,8 +170,9 @@ class Checker:
             partitions=partitions,
             heads=self._signed,
             uncovered=self._uncovered,
-            count=self._count,
-            findings=tuple(self._findings),
+            drawn=tuple(self._drawn),
+            count=self._findings.count,
+            findings=tuple(self._findings.kept),
         )
 
     async def partition(self, partition: int) -> None:
@@ -148,6 +199,8 @@ class Checker:
                     self._head(head, position=position, chain=chain)
                     self._find_heads(partition, beyond)
                     break
+        self._drawn.append(Drawn(partition=partition, position=position, draws=self._draws))
+        self._draws = 0
         if walk:
             self._signed += walk.checked
             self._uncovered += max(0, position - walk.covered)
@@ -206,6 +259,7 @@ class Checker:
         self._streams[recorded.stream_id] = stream
         for says in stream.take(recorded):
             self._find(partition, recorded.position, recorded.stream_id, says)
+        self._draws += stream.drawn and recorded.version == 1
         if len(self._streams) > self._streams_kept:
             self._streams.popitem(last=False)
 
@@ -231,9 +285,3 @@ class Checker:
     def _find_heads(self, partition: int, found: list[tuple[int, str]]) -> None:
         for position, says in found:
             self._find(partition, position, "", says)
-
-    def _find(self, partition: int, position: int, stream_id: str, says: str) -> None:
-        self._count += 1
-        if len(self._findings) < FINDINGS_KEPT:
-            finding = Finding(partition=partition, position=position, stream_id=stream_id, says=says)
-            self._findings.append(finding)

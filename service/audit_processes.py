@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from service import spread
-from service.audit import FINDINGS_KEPT, Checker, HeadSources, Progress, Verified, counted
+from service.audit import FINDINGS_KEPT, Checker, HeadSources, Progress, Verified, counted, with_draws
 from service.head_checks import Outside
 from service.read_log import Read, reading_at
 
@@ -25,11 +25,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def verify_together(
-    read: Read, heads: HeadSources, *, dsn: str, processes: int | None = None, progress: Progress | None = None
+    read: Read,
+    heads: HeadSources,
+    *,
+    dsn: str,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    comparing: Progress | None = None,
 ) -> Verified:
     """Checks a log as `verify` does, with a process for each core where the log is large enough, or with so many.
 
-    `dsn` is where the others read it. Raises `LogUnavailable`, `ProcessFailed`.
+    `dsn` is where the others read it; `comparing` is told of draws compared, which this one does by itself in the end.
+    Raises `LogUnavailable`, `ProcessFailed`.
     """
     ends = await read.log.heads()
     events, partitions = sum(end.position for end in ends), len(ends)
@@ -43,7 +50,8 @@ async def verify_together(
     results = await spread.spread(checker.partition, program, partitions=partitions, processes=number, told=told)
     checker.foreign_heads(partitions=partitions)
     others = [msgspec.json.decode(result, type=Verified) for result in results]
-    return together([checker.result(partitions=partitions), *others])
+    checked = together([checker.result(partitions=partitions), *others])
+    return await with_draws(read.log, checked, progress=comparing)
 
 
 def processes_for(events: int) -> int:
@@ -62,6 +70,7 @@ def together(parts: Sequence[Verified]) -> Verified:
         partitions=max(part.partitions for part in parts),
         heads=sum(part.heads for part in parts),
         uncovered=sum(part.uncovered for part in parts),
+        drawn=tuple(sorted((each for part in parts for each in part.drawn), key=lambda each: each.partition)),
         count=sum(part.count for part in parts),
         findings=tuple(findings[:FINDINGS_KEPT]),
     )

@@ -67,6 +67,8 @@ class StreamCheck:
         self._version = self._occurred_at = 0
         self._state: Escrow | None = None
         self._signs = False
+        self.drawn = False
+        """Whether it is an escrow that was created with a draw."""
         self._limit = _LimitCheck(stream_id)
         self._command = ""
         self._commands: set[str] = set()
@@ -120,8 +122,10 @@ class StreamCheck:
             found.append("the terms name another escrow")
         if before is not None and not _may_follow(before, after):
             found.append(f"{name(after)} cannot follow {name(before)}")
-        if isinstance(event, EscrowCreated) and event.draw is not None and not draw_holds(event.terms, event.draw):
-            found.append("the arbiter is not the one that was drawn")
+        if isinstance(event, EscrowCreated) and event.draw is not None:
+            self.drawn = True
+            if not draw_holds(event.terms, event.draw):
+                found.append("the arbiter is not the one that was drawn")
         if isinstance(event, AddressConfirmed) and _not_backed_up(after, event.role):
             found.append("a wallet confirmed an address before it was backed up")
         self._signs |= isinstance(event, EscrowCreated) and recorded.schema_version >= SIGNING_SINCE

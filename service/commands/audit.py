@@ -64,14 +64,20 @@ async def verify(
             dsn = await database(stack, settings)
             read = await stack.enter_async_context(reading_at(dsn))
             sources = HeadSources(stored=read.heads, outside=outside, trusted=trusted)
-            checked = _progress("events checked")
-            verified = await verify_together(read, sources, dsn=dsn, processes=processes, progress=checked)
+            verified = await verify_together(
+                read,
+                sources,
+                dsn=dsn,
+                processes=processes,
+                progress=_progress("events checked"),
+                comparing=_progress("draws compared"),
+            )
             models, _ = on_pool(read.pool, partitions=read.log.partitions, limits=LogLimits())
             differ = await differences(read.log, models, told=_progress("events folded"))
     except _WRONG as wrong:
         return _failed(wrong)
     print(told(verified))
-    print(_heads_told(verified, outside), trust, sep="\n")
+    print(_heads_told(verified, outside), trust, *_draws_told(verified), sep="\n")
     for finding in verified.findings[:FINDINGS_SHOWN]:
         print(f"  {finding}")
     print(f"read models: {len(differ)} differences to the log" if differ else "read models: as the log makes them")
@@ -95,6 +101,12 @@ def _heads_told(verified: Verified, outside: Outside) -> str:
     if verified.uncovered:
         says += f"; the newest {verified.uncovered} events are not covered by one yet"
     return says if outside.name else f"{says}; no heads file: a tail cut off together with its heads would not show"
+
+
+def _draws_told(verified: Verified) -> Iterator[str]:
+    if verified.links or verified.draws:
+        says = f"draws: {verified.draws} compared with the {verified.links} links that were taken"
+        yield f"{says}; no escrow was created with {verified.unused} of them" if verified.unused else says
 
 
 def _trust(settings: Settings, keys: Sequence[str]) -> tuple[frozenset[str] | None, str]:

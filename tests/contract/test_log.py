@@ -322,6 +322,20 @@ async def test_several_streams_of_a_partition_are_read_together_in_order_of_posi
     assert await store.log.read_streams([], partition=0, after_position=0) == []
 
 
+async def test_the_first_events_of_several_streams_are_read_together(store_world):
+    store = await store_world.open()
+    names = [name for name in (f"s{n}" for n in range(60)) if store.log.partition_of(name) == 0][:5]
+    for version in range(3):
+        for name in names:
+            await store.log.append(item(name, version, event(b'{"n":%d}' % version)))
+    found = await store.log.read_firsts([names[4], names[1], "no-such", names[1]], partition=0)
+    assert sorted(each.position for each in found) == [2, 5]
+    assert [each for each in await whole(store, 0) if each in found] == sorted(found, key=lambda each: each.position)
+    assert {(each.stream_id, each.version) for each in found} == {(names[1], 1), (names[4], 1)}
+    assert await store.log.read_firsts(names, partition=store_world.partitions) == []
+    assert await store.log.read_firsts([], partition=0) == []
+
+
 class Bell:
     def __init__(self) -> None:
         self.rung = 0

@@ -22,6 +22,7 @@ CALLS = {
     "known": ("0, '{}', '{}', '{}', '{}'", ["(command_id = c.command_id)", "(stream_id = s.stream_id)"]),
     "read_stream": ("0, 's', 0, 10", ["(stream_id = $2) AND (version > $3)"]),
     "read_streams": ("0, '{}', 0, 10", ["(stream_id = stream.id)"]),
+    "read_firsts": ("0, '{}'", ["(stream_id = stream.id)"]),
     "read_partition": ("0, 0, 10", ['(partition = $1) AND ("position" > $2)']),
     "receipt": ("0, 's', 'c'", ["command_id = $3"]),
 }

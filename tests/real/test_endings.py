@@ -213,7 +213,7 @@ class Player:
 
     @asynccontextmanager
     async def without(self, role: Role) -> AsyncIterator[None]:
-        """Keeps a role's wallets from being opened; one that is open goes on to its seat's next turn, and is waited for."""
+        """Keeps a role's wallets from being opened; an open one goes on to its seat's next turn, so that is awaited."""
         self.absent.add(role)
         async with asyncio.timeout(LIFE_S):
             while self.stage.node.slot_counts()[role].busy:
