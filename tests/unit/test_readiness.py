@@ -96,6 +96,13 @@ def test_money_that_comes_all_the_same_is_funding_like_any_other() -> None:
     life.then(e.AddressChangeProposed)
 
 
+def test_the_buyers_time_to_pay_runs_from_when_the_arbiter_was_there() -> None:
+    life = report(awaiting_funding(policy=ASKS).later(47 * 3_600)).passes(24 * 3_600 - 1).refused("nothing_due")
+    life.passes(1).then(e.ReminderDue)
+    life.passes(24 * 3_600 - 1).refused("nothing_due")
+    life.passes(1).then(e.Cancelled)
+
+
 def test_an_arbiter_who_never_comes_costs_nobody_anything() -> None:
     life = awaiting_funding(policy=ASKS).later(48 * 3_600)
     life.when(c.PassTime(at=life.now))
