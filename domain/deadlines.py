@@ -56,9 +56,11 @@ def _of_state(state: Escrow) -> list[Deadline]:
         case SettingUp():
             return _setup(state)
         case AwaitingFunding():
+            # From when there was an address to pay to: waiting for the arbiter takes nothing of the buyer's time.
+            start = max(core.since, core.arbiter_ready_at or core.since)
             return [
-                *_once(state, "funding_reminder", core.since, policy.funding_remind_s),
-                *_once(state, "funding", core.since, policy.funding_s),
+                *_once(state, "funding_reminder", start, policy.funding_remind_s),
+                *_once(state, "funding", start, policy.funding_s),
             ]
         case Funded():
             return _shipping(state)

@@ -149,6 +149,11 @@ def counts(deposit: Deposit, terms: Terms) -> bool:
     return not deposit.lost and deposit.amount > terms.policy.dust_atomic
 
 
+def on_its_way(money: Money, terms: Terms) -> bool:
+    """Says whether deposits worth the whole amount are there, unlocked or not; dust adds nothing."""
+    return sum(each.amount for each in money.deposits.values() if counts(each, terms)) >= terms.amount
+
+
 def unlocked_sum(money: Money, terms: Terms) -> Atomic:
     """Adds the unlocked deposits worth more than dust, spent ones included; change was counted where it came from."""
     there = (each for each in money.deposits.values() if each.unlocked and counts(each, terms))

@@ -33,13 +33,15 @@ def role_of(state: Escrow, user: UserId) -> Role | None:
 
 
 def set_address(state: Escrow, command: c.SetPayoutAddress) -> list[AnyEvent] | Refused:
-    """Sets one's own payout address; once the pay-in address is shown, somebody else must consent to a change."""
+    """Sets one's own payout address; once the pay-in address is shown or paid to, another one must consent."""
     role = role_of(state, command.by)
     if role is None:
         return Refused("no_such_escrow")
     if command.is_escrow_address:
         return Refused("payout_address_is_escrow")
-    if payin_address(state) is None or role not in state.core.addresses:
+    money = money_of(state)
+    known = payin_address(state) is not None or (money is not None and bool(money.deposits))
+    if not known or role not in state.core.addresses:
         return _set_freely(state, command, role)
     return _ask_for_change(state, command, role)
 

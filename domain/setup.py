@@ -9,6 +9,7 @@ from domain import commands as c
 from domain import events as e
 from domain.events import AnyEvent
 from domain.ids import MICROS, Address, Micros
+from domain.payout import on_its_way
 from domain.refusals import Refused
 from domain.roles import THREE, Role, SeatKind
 from domain.states import AwaitingFunding, Confirmation, Core, Escrow, Pending, SettingUp, Setup
@@ -206,8 +207,14 @@ def payin_address(state: Escrow) -> Address | None:
 
 
 def arbiter_unready(state: Escrow) -> bool:
-    """Says whether nothing but the arbiter's readiness keeps the address back; never once money has come."""
-    if not isinstance(state, AwaitingFunding) or state.money.deposits or not _parties_set(state.core):
+    """Says whether nothing but the arbiter's readiness keeps the address back; never once the whole amount has come.
+
+    Less does not show it: each of the three finds the address in its bundle, and a vendor whose arbiter is away could
+    have the buyer asked for money by paying a little in.
+    """
+    if not isinstance(state, AwaitingFunding) or not _parties_set(state.core):
+        return False
+    if on_its_way(state.money, state.core.terms):
         return False
     return bool(state.core.terms.policy.arbiter_ready_s) and state.core.arbiter_ready_at is None
 

@@ -9,7 +9,7 @@ import msgspec
 from domain import key_images
 from domain.deadlines import deadlines
 from domain.ids import Micros, TurnId
-from domain.payout import addresses_missing, counts, export_serves, inputs_ready
+from domain.payout import addresses_missing, export_serves, inputs_ready, on_its_way
 from domain.roles import THREE, Role, SeatKind
 from domain.setup import arbiter_unready, awaited_seats, current_round, payin_address
 from domain.signing import epochs_exhausted, is_seen, turn_id
@@ -230,7 +230,7 @@ def _choices(state: Escrow) -> Iterator[tuple[Role | Awaited, str]]:
             yield Role.ARBITER, "be_ready"
         case AwaitingFunding() if payin_address(state) and not state.money.deposits:
             yield Role.BUYER, "pay_in"
-        case AwaitingFunding() if not _on_its_way(state):
+        case AwaitingFunding() if not on_its_way(state.money, state.core.terms):
             yield Role.BUYER, "pay_in"
         case Funded():
             yield Role.VENDOR, "ship"
@@ -249,11 +249,6 @@ def _addresses(state: Escrow) -> Iterator[tuple[Role, str]]:
     else:
         missing = addresses_missing(state.core, money.payout) if money and money.payout else ()
     yield from ((role, "set_payout_address") for role in missing)
-
-
-def _on_its_way(state: AwaitingFunding) -> bool:
-    there = [each for each in state.money.deposits.values() if counts(each, state.core.terms)]
-    return sum(each.amount for each in there) >= state.core.terms.amount
 
 
 def _chain_or_time(state: Escrow) -> Awaited:

@@ -29,6 +29,8 @@ class ReadinessKeeper:
 
     def __init__(self, arbiters: Arbiters, *, rows: ModelReader, desk: Desk, clock: Clock) -> None:
         self._arbiters, self._rows, self._desk, self._clock = arbiters, rows, desk, clock
+        self._told: dict[EscrowId, Micros] = {}
+        """Of which sign of life each escrow that still waits was told: it grows older, and serves no better later."""
 
     async def run(self) -> None:
         """Looks again and again until cancelled."""
@@ -37,20 +39,26 @@ class ReadinessKeeper:
                 await self.look()
             except LogUnavailable as broken:
                 log.warning("readiness_not_looked", error=type(broken).__name__)
+            except Exception as broken:  # it may pass, and without this nobody shows any address until a restart
+                log.error("readiness_not_looked", error=type(broken).__name__)
             await self._clock.sleep(LOOK_S)
 
     async def look(self) -> None:
         """Tells every escrow that awaits its arbiter of one who is there; raises `LogUnavailable`."""
         after: EscrowId | None = None
+        told = dict[EscrowId, Micros]()
         while page := await self._rows.unready(after=after, limit=PAGE_MAX):
             roster, at = await self._arbiters.roster(), Micros(self._clock.now())
             for row in page:
                 seen_at = _seen(roster, row, at=at)
-                if seen_at is not None:
-                    await self._tell(row.escrow_id, seen_at=seen_at, at=at)
+                known = seen_at == self._told.get(row.escrow_id)
+                if seen_at is not None and (known or await self._tell(row.escrow_id, seen_at=seen_at, at=at)):
+                    told[row.escrow_id] = seen_at
             after = page[-1].escrow_id
+        self._told = told
 
-    async def _tell(self, escrow_id: EscrowId, *, seen_at: Micros, at: Micros) -> None:
+    async def _tell(self, escrow_id: EscrowId, *, seen_at: Micros, at: Micros) -> bool:
+        """Says whether the escrow has heard it, whatever it thought of it."""
         command = c.ReportArbiterReady(at=at, seen_at=min(seen_at, at))
         try:
             await self._desk.handle(
@@ -60,6 +68,9 @@ class ReadinessKeeper:
             log.warning("readiness_waits", escrow=escrow_id, error=type(later).__name__)
         except Exception as broken:  # what is wrong with one escrow must not keep the others' addresses back
             log.error("readiness_not_told", escrow=escrow_id, error=type(broken).__name__)
+        else:
+            return True
+        return False
 
 
 def _seen(roster: Roster, row: EscrowRow, *, at: Micros) -> Micros | None:

@@ -173,8 +173,11 @@ class Promises:
         assert len(reported) == 1, "the three differ"
         assert not is_placeholder(money.address)
         assert reported.pop()[0] == money.address
-        waits = isinstance(after, AwaitingFunding) and not money.deposits and not self.arbiter_ready
-        ready = not waits or not after.core.terms.policy.arbiter_ready_s
+        terms = after.core.terms
+        there = [0 if each.lost else each.amount for each in money.deposits.values()]
+        paid = sum(amount for amount in there if amount > terms.policy.dust_atomic) >= terms.amount
+        waits = isinstance(after, AwaitingFunding) and not paid and not self.arbiter_ready
+        ready = not waits or not terms.policy.arbiter_ready_s
         assert (shown is not None) == (set(PARTIES) <= self.addresses and ready)
 
     def _stages(self, answer: tuple[e.AnyEvent, ...]) -> None:

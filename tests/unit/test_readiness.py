@@ -10,6 +10,7 @@ from domain.terms import Policy
 from domain.turns import awaited
 from tests.given import (
     ADDRESS,
+    AMOUNT,
     BUYER,
     SECOND,
     Life,
@@ -71,12 +72,35 @@ def test_payout_addresses_change_freely_while_the_address_is_kept_back() -> None
     life.when(change).then(e.AddressChangeProposed)
 
 
+def test_a_little_that_is_paid_in_shows_no_address_to_a_buyer_whose_arbiter_is_away() -> None:
+    life = awaiting_funding(policy=ASKS).sees(view(output(amount=1)))
+    life.sees(view(output(amount=1), output("out-2", amount=AMOUNT - 1)))
+    assert (payin_address(life.state), ("arbiter", "be_ready") in waits(life)) == (None, True)
+    change = c.SetPayoutAddress(at=life.now, by=BUYER, tag="other", address=Sealed("other"))
+    life.when(change).then(e.AddressChangeProposed)
+    report(life).then(e.ArbiterReady)
+    assert payin_address(life.state) == ADDRESS
+
+
+def test_the_whole_amount_on_its_way_awaits_no_arbiter() -> None:
+    life = awaiting_funding(policy=ASKS).sees(view(output(height=None, unlocked=False)))
+    assert (payin_address(life.state), ("arbiter", "be_ready") in waits(life)) == (ADDRESS, False)
+    report(life).then()
+
+
 def test_money_that_comes_all_the_same_is_funding_like_any_other() -> None:
     life = awaiting_funding(policy=ASKS).sees(view(output()))
     assert (name(life.state), payin_address(life.state)) == ("funded", ADDRESS)
     report(life).then()
     life.when(c.SetPayoutAddress(at=life.now, by=BUYER, tag="other", address=Sealed("other")))
     life.then(e.AddressChangeProposed)
+
+
+def test_the_buyers_time_to_pay_runs_from_when_the_arbiter_was_there() -> None:
+    life = report(awaiting_funding(policy=ASKS).later(47 * 3_600)).passes(24 * 3_600 - 1).refused("nothing_due")
+    life.passes(1).then(e.ReminderDue)
+    life.passes(24 * 3_600 - 1).refused("nothing_due")
+    life.passes(1).then(e.Cancelled)
 
 
 def test_an_arbiter_who_never_comes_costs_nobody_anything() -> None:
