@@ -1,6 +1,10 @@
 """A hosted arbiter's wallet is backed up before there is an address, and put back wherever it was lost: paid once."""
 
 import asyncio
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import cast
 
 import pytest
 from msgspec.structs import replace
@@ -11,6 +15,7 @@ from actors.sealed import EscrowSecrets
 from actors.seat import seat_name
 from actors.simulation import Fault, SimFiles, SimFolder
 from actors.simulation.faults import Faults, PlannedFault
+from actors.slot_line import bound_to
 from actors.wallet_backup import WalletBackup, open_backup
 from actors.wallet_restore import NotRestored, RestoreLimits, Restorer
 from domain import commands as c
@@ -20,7 +25,7 @@ from domain.roles import Role
 from domain.setup import payin_address
 from domain.states import Refunded, money_of
 from domain.terms import Policy
-from eventstore.api import Fence
+from eventstore.api import Fence, LeaseRow, Leases
 from service.node import Node
 from tests.backups import BACKED_UP, OFFLINE, backup_in, events_of
 from tests.given import AMOUNT, ARBITER, BUYER
@@ -44,11 +49,25 @@ class DyingDisk(Faults):
         """Hands out the fault, and loses the folder with it."""
         planned = super().take(method)
         if planned is not None:
-            lose(self._folder)
+            empty(self._folder)
         return planned
 
 
-def lose(folder: SimFolder) -> None:
+class FullDisk(SimFiles):
+    """A folder on a disk that takes nothing more."""
+
+    def put_back(self, name: str, keys: bytes) -> None:
+        raise OSError("the disk is full")
+
+
+def lose(world: SimWorld) -> None:
+    """Ends the arbiter's wallet process at once, and loses all that lay in its folder."""
+    for wallet in world.wallets[Role.ARBITER]:
+        wallet.kill()  # politely ended, or left alone, it would save what it has open beside what is put back
+    empty(world.folders[Role.ARBITER])
+
+
+def empty(folder: SimFolder) -> None:
     """Loses all that lies in a folder."""
     folder.keys.clear()
     folder.caches.clear()
@@ -86,6 +105,15 @@ async def ruled_for_the_buyer(world: SimWorld, node: Node, escrow_id: EscrowId) 
         at=Micros(0), by=ARBITER, verdict=Verdict.REFUND, buyer_share_bp=None, reason=Sealed("because")
     )
     await tell(node, escrow_id, ruling, key="rule")
+
+
+async def at_rest(node: Node, seat: str) -> None:
+    """Waits until no agent has a seat and no slot its wallet: a node that stops sooner keeps them for a while."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (await node.store.seat_leases.held())[seat].released:
+            await asyncio.sleep(0.01)
+        while bound_to(seat, await node.store.slot_leases.held()):
+            await asyncio.sleep(0.01)
 
 
 async def refunded(world: SimWorld, node: Node, escrow_id: EscrowId) -> Refunded:
@@ -142,6 +170,20 @@ async def test_a_folder_that_cannot_be_read_keeps_the_address_from_being_shown_a
         backup_in(await events_of(node.store, escrow_id))
 
 
+async def test_a_keys_file_that_changes_while_it_is_read_is_not_backed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, numbers = SimFiles.keys, itertools.count()
+    monkeypatch.setattr(SimFiles, "keys", lambda self, name: read(self, name) + next(numbers).to_bytes(8))
+    world = SimWorld()
+    async with world.running() as node:
+        escrow_id = await create(node, policy=BACKED_UP)
+        async with asyncio.timeout(PATIENCE_S):
+            while Role.ARBITER not in (state := await until(node, escrow_id, "setting_up")).core.failures:
+                await asyncio.sleep(0.01)
+        assert state.core.failures[Role.ARBITER].reason == "keys_file_changed"
+        monkeypatch.undo()
+        await until(node, escrow_id, "awaiting_funding")
+
+
 async def test_without_a_key_in_the_terms_no_wallet_is_backed_up() -> None:
     world = SimWorld()
     async with world.running() as node:
@@ -188,8 +230,8 @@ async def test_a_wallet_lost_at_rest_with_its_service_is_put_back_beside_the_nex
     world = SimWorld()
     async with world.running() as node:
         escrow_id, backup = await backed_up(world, node)
-    world.wallets[Role.ARBITER][0].kill()
-    lose(world.folders[Role.ARBITER])
+        await at_rest(node, seat_name(escrow_id, Role.ARBITER))
+    lose(world)
     async with world.running() as node:
         await restorer(world, node).put_back(backup, by=OPERATOR)
         await ruled_for_the_buyer(world, node, escrow_id)
@@ -210,12 +252,28 @@ async def test_nothing_is_put_back_beside_a_wallet_that_is_there_nor_beside_its_
     assert not [event for event in events if isinstance(event, WalletRestored)]
 
 
+async def test_a_restore_that_breaks_off_before_the_file_is_there_is_begun_again() -> None:
+    world = SimWorld()
+    async with world.running() as node:
+        escrow_id, backup = await backed_up(world, node)
+        lose(world)
+        broken = dataclasses.replace(restorer(world, node), files=FullDisk(world.folders[Role.ARBITER]))
+        with pytest.raises(OSError, match="full"):
+            await broken.put_back(backup, by=OPERATOR)
+        assert SimFiles(world.folders[Role.ARBITER]).lost(backup.file)
+        await restorer(world, node).put_back(backup, by=OPERATOR)
+        await ruled_for_the_buyer(world, node, escrow_id)
+        paid_once(world, await refunded(world, node, escrow_id))
+        events = await events_of(node.store, escrow_id)
+    assert len([event for event in events if isinstance(event, WalletRestored)]) == 2
+
+
 async def test_a_box_that_somebody_else_sealed_is_not_put_back() -> None:
     world = SimWorld()
     async with world.running() as node:
         _, backup = await backed_up(world, node)
         _, other = await backed_up(world, node, "esc_other")
-        lose(world.folders[Role.ARBITER])
+        lose(world)
         forged = replace(backup, password="somebody else's")
         moved = replace(other, escrow_id=backup.escrow_id)
         for wrong in (forged, moved, replace(backup, escrow_id=EscrowId("esc_none"))):
@@ -228,7 +286,7 @@ async def test_nothing_is_put_back_while_an_agent_is_at_work_on_the_seat() -> No
     world = SimWorld()
     async with world.running() as node:
         escrow_id, backup = await backed_up(world, node)
-        lose(world.folders[Role.ARBITER])
+        lose(world)
         async with asyncio.timeout(PATIENCE_S):
             seat = seat_name(escrow_id, Role.ARBITER)
             while (lease := await node.store.seat_leases.acquire(seat, holder="another node", seconds=600)) is None:
@@ -244,7 +302,7 @@ async def test_nothing_is_put_back_while_a_slot_may_have_the_wallet_open_unless_
     world = SimWorld()
     async with world.running() as node:
         escrow_id, backup = await backed_up(world, node)
-        lose(world.folders[Role.ARBITER])
+        lose(world)
         seat, slots = seat_name(escrow_id, Role.ARBITER), node.store.slot_leases
         lease = await slots.acquire("rpc-of-old", holder="a dead node", seconds=600, detail=seat)
         assert lease is not None
@@ -257,11 +315,39 @@ async def test_nothing_is_put_back_while_a_slot_may_have_the_wallet_open_unless_
         assert (await slots.held())["rpc-of-old"].released
 
 
+class StandingStill:
+    """Slot leases that are asked by a restore which then stands still until the seat is another's."""
+
+    def __init__(self, node: Node, seat: str) -> None:
+        self._node, self._seat = node, seat
+
+    async def held(self) -> Mapping[str, LeaseRow]:
+        """Lets another node have the seat before it answers."""
+        assert await self._node.store.seat_leases.acquire(self._seat, holder="another node", seconds=600)
+        return {}
+
+
+async def test_a_restore_that_stood_still_until_the_seat_was_anothers_says_and_does_nothing() -> None:
+    world = SimWorld()
+    async with world.running() as node:
+        escrow_id, backup = await backed_up(world, node)
+        lose(world)
+        slow = dataclasses.replace(
+            restorer(world, node, RestoreLimits(lease_s=0, look_s=0.02)),
+            slot_leases=cast(Leases, StandingStill(node, seat_name(escrow_id, Role.ARBITER))),
+        )
+        with pytest.raises(LostLease):
+            await slow.put_back(backup, by=OPERATOR)
+        assert SimFiles(world.folders[Role.ARBITER]).lost(backup.file)
+        events = await events_of(node.store, escrow_id)
+    assert not [event for event in events if isinstance(event, WalletRestored)]
+
+
 async def test_an_agent_of_the_lost_machine_that_lives_on_can_add_nothing_after_the_restore() -> None:
     world = SimWorld()
     async with world.running() as node:
         escrow_id, backup = await backed_up(world, node)
-        lose(world.folders[Role.ARBITER])
+        lose(world)
         async with asyncio.timeout(PATIENCE_S):
             seat = seat_name(escrow_id, Role.ARBITER)
             while (lease := await node.store.seat_leases.acquire(seat, holder="lost", seconds=0)) is None:
