@@ -213,7 +213,7 @@ class EscrowFacts(Answer, frozen=True, kw_only=True):
     version: int
     cursor: str
     payin_address: str | None
-    """Null until all three seats agree on it and both parties can be paid out."""
+    """Null until all three seats agree on it, both parties can be paid out, and the arbiter is there if need be."""
     payout_addresses_set: tuple[str, ...]
     address_changes: tuple[str, ...]
     """Whose new payout address waits for consent."""

@@ -47,7 +47,7 @@ class OrderAnswer(Answer, frozen=True, kw_only=True):
     """The escrow's state; `failed` where there is none."""
     escrow_id: str | None
     multisig_address: str | None
-    """Null until all three seats agree on it and both parties can be paid out."""
+    """Null until all three seats agree on it, both parties can be paid out, and the arbiter is there if need be."""
     error: Problem | None
     """As the order alone would have been answered with; null unless no address will come."""
 
