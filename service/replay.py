@@ -14,6 +14,7 @@ from domain.turns import awaited
 from eventstore.api import Recorded
 from schemas.answers import moment
 from schemas.codec import decode
+from schemas.stream import MOMENTS
 
 SEALED = "(sealed)"
 SHOWN = 12
@@ -25,6 +26,8 @@ _ONLY_IN_JSON = frozenset(
 """Proofs and figures that a reader of the story does not miss."""
 _INNER_AMOUNTS = frozenset({"amount", "network_fee", "fee_atomic", "least", "most"})
 """Fields of what stands inside an event's fields that are amounts."""
+_MOMENTS = MOMENTS | {"seen_at"}
+"""Fields that are microseconds in the log."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +154,8 @@ def _short(field: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int) and field in _INNER_AMOUNTS:
         return xmr(value)
+    if isinstance(value, int) and field in _MOMENTS:
+        return moment(Micros(value))
     if isinstance(value, str):
         return value if len(value) <= LONG else f"{value[:SHOWN]}…"
     if isinstance(value, Mapping):

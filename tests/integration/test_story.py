@@ -14,19 +14,21 @@ import msgspec
 import pytest
 
 from domain import commands as c
-from domain.events import AnyEvent, FeeBand, FeeBandSet
+from domain.events import AnyEvent, ArbiterReady, FeeBand, FeeBandSet
 from domain.evolve import fold
 from domain.ids import Micros
 from domain.money import ATOMIC_PER_XMR, Atomic
 from domain.roles import THREE, Role
+from domain.terms import Policy
 from eventstore.api import NewEvent, Recorded
 from eventstore.chain import leaf_of, next_chain
 from eventstore.memory import MemoryTables
 from eventstore.opening import memory_store, open_store
+from schemas.answers import moment
 from schemas.codec import decode, encode
 from service.audit import Verified, verify
 from service.replay import json_lines, life, steps, story, xmr
-from tests.given import AMOUNT, NETWORK_FEE, delivering
+from tests.given import AMOUNT, NETWORK_FEE, awaiting_funding, delivering
 from tests.model_worlds import recorded
 from tests.patience import PATIENT
 from tests.worlds import World, address_of, house_world
@@ -215,6 +217,13 @@ def test_the_fees_that_a_cosigner_signs_are_told_in_xmr() -> None:
     told.when(c.SetFeeBand(at=told.now, role=Role.BUYER, payout=1, epoch=1, band=band)).then(FeeBandSet)
     (line,) = [line for line in story(recorded(told)) if "fee_band_set" in line]
     assert line.endswith("band (least 0.000000000001 XMR, most 0.005265600000 XMR)")
+
+
+def test_a_moment_is_told_as_one() -> None:
+    told = awaiting_funding(policy=Policy(arbiter_ready_s=60))
+    told.when(c.ReportArbiterReady(at=told.now, seen_at=told.now)).then(ArbiterReady)
+    (line,) = [line for line in story(recorded(told)) if "arbiter_ready" in line]
+    assert line.endswith(f"seen_at {moment(told.now)}")
 
 
 async def _life(world: World) -> list[Recorded]:
