@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from nacl.public import PrivateKey
 
+from actors.seat import seat_name
 from actors.simulation import SimFiles
 from domain.events import WalletRestored
 from domain.roles import Role
 from eventstore.opening import open_store
 from service.backups import make_key, read_key
-from tests.backups import BACKED_UP, OFFLINE, backup_in, events_of
+from tests.backups import BACKED_UP, OFFLINE, at_rest, backup_in, events_of
 from tests.patience import PATIENT
 from tests.sim_world import SimWorld, create, set_addresses, until
 
@@ -63,6 +64,7 @@ async def lost(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Lost]:
         await set_addresses(node, escrow_id)
         await until(node, escrow_id, "awaiting_funding")
         wallet = backup_in(await events_of(store, escrow_id)).wallet_id
+        await at_rest(store, seat_name(escrow_id, Role.ARBITER))
     key_file.write_text(bytes(OFFLINE).hex())
     key_file.chmod(0o600)
     yield Lost(

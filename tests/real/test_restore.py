@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.seat import seat_name
 from actors.turn_finder import FinderLimits
 from actors.wallet_files import FolderFiles
 from actors.wallet_restore import Restorer
@@ -22,7 +23,7 @@ from eventstore.opening import Store
 from service.backups import find_backup, opened
 from service.commands.replay import read_all
 from service.embedded import PROGRAMS, WALLETS
-from tests.backups import BACKED_UP, OFFLINE
+from tests.backups import BACKED_UP, OFFLINE, at_rest
 from tests.given import AMOUNT, ARBITER, BUYER
 from tests.real.stage import pids_of, stage_running
 from tests.real.test_endings import LIMITS, Player
@@ -51,6 +52,7 @@ async def test_a_lost_arbiters_wallet_is_put_back_with_the_offline_key_and_its_r
     at = moment(life.stage.node)
     await life.say(escrow_id, c.OpenDispute(at=at, by=BUYER, case_id=CaseId("case-1"), claim=Sealed("claim")))
     folder, wallet = life.stage.home / WALLETS / Role.ARBITER, (await life.state(escrow_id)).core.seats[Role.ARBITER]
+    await at_rest(life.stage.node.store, seat_name(escrow_id, Role.ARBITER))
     await _lose_disk(life, folder, wallet.wallet_id)
     ruling = c.ResolveDispute(at=at, by=ARBITER, verdict=Verdict.REFUND, buyer_share_bp=None, reason=Sealed("so"))
     await life.say(escrow_id, ruling)

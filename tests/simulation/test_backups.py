@@ -15,7 +15,6 @@ from actors.sealed import EscrowSecrets
 from actors.seat import seat_name
 from actors.simulation import Fault, SimFiles, SimFolder
 from actors.simulation.faults import Faults, PlannedFault
-from actors.slot_line import bound_to
 from actors.wallet_backup import WalletBackup, open_backup
 from actors.wallet_restore import NotRestored, RestoreLimits, Restorer
 from domain import commands as c
@@ -27,7 +26,7 @@ from domain.states import Refunded, money_of
 from domain.terms import Policy
 from eventstore.api import Fence, LeaseRow, Leases
 from service.node import Node
-from tests.backups import BACKED_UP, OFFLINE, backup_in, events_of
+from tests.backups import BACKED_UP, OFFLINE, at_rest, backup_in, events_of
 from tests.given import AMOUNT, ARBITER, BUYER
 from tests.patience import PATIENCE_S
 from tests.sim_world import SimWorld, create, pay_in, payout_address, set_addresses, tell, until, until_true
@@ -78,6 +77,7 @@ async def backed_up(world: SimWorld, node: Node, escrow_id: str = "esc_sim") -> 
     created = await create(node, escrow_id=escrow_id, policy=BACKED_UP)
     await set_addresses(node, created)
     await until(node, created, "awaiting_funding")
+    await at_rest(node.store, seat_name(created, Role.ARBITER))
     box = backup_in(await events_of(node.store, created)).box
     return created, open_backup(box, private_key=bytes(OFFLINE))
 
@@ -105,15 +105,6 @@ async def ruled_for_the_buyer(world: SimWorld, node: Node, escrow_id: EscrowId) 
         at=Micros(0), by=ARBITER, verdict=Verdict.REFUND, buyer_share_bp=None, reason=Sealed("because")
     )
     await tell(node, escrow_id, ruling, key="rule")
-
-
-async def at_rest(node: Node, seat: str) -> None:
-    """Waits until no agent has a seat and no slot its wallet: a node that stops sooner keeps them for a while."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not (await node.store.seat_leases.held())[seat].released:
-            await asyncio.sleep(0.01)
-        while bound_to(seat, await node.store.slot_leases.held()):
-            await asyncio.sleep(0.01)
 
 
 async def refunded(world: SimWorld, node: Node, escrow_id: EscrowId) -> Refunded:
@@ -230,7 +221,6 @@ async def test_a_wallet_lost_at_rest_with_its_service_is_put_back_beside_the_nex
     world = SimWorld()
     async with world.running() as node:
         escrow_id, backup = await backed_up(world, node)
-        await at_rest(node, seat_name(escrow_id, Role.ARBITER))
     lose(world)
     async with world.running() as node:
         await restorer(world, node).put_back(backup, by=OPERATOR)
