@@ -47,7 +47,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Unset in terms written before there was a choice, whose hash set-up messages were signed over: `single`."""
     arbiter_ready_s: int | msgspec.UnsetType = msgspec.UNSET
     """The address to pay to is shown once the arbiter was seen within so many seconds; unset asks for nothing."""
-
     arbiter_backup_key: str | msgspec.UnsetType = msgspec.UNSET
     """X25519 public key (64 hex digits) that a hosted arbiter's wallet is backed up to; unset, it is not backed up."""
 
