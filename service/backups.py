@@ -14,7 +14,6 @@ from eventstore.api import Recorded
 from schemas.codec import decode
 from service.embedded import WALLETS
 from service.given_slots import given_slots
-from service.keys import KEY_BYTES, KeyFileWrong
 from service.settings import Settings
 
 _TOLD = frozenset({"wallet_backed_up", "wallet_claimed", "address_agreed"})
@@ -40,19 +39,6 @@ def make_key(path: Path) -> str:
     key = PrivateKey.generate()
     write_new(path, f"{bytes(key).hex()}\n".encode())
     return bytes(key.public_key).hex()
-
-
-def read_key(path: Path) -> bytes:
-    """Reads a private key (32 bytes); raises `KeyFileWrong`, `OSError`."""
-    if path.stat().st_mode & 0o077:
-        raise KeyFileWrong(path=path, reason="readable by others; expected mode 0600")
-    try:
-        key = bytes.fromhex(path.read_text().strip())
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise KeyFileWrong(path=path, reason="expected 64 hex digits")
-    return key
 
 
 def find_backup(events: Iterable[Recorded]) -> Found:

@@ -11,12 +11,13 @@ from actors.wallet_files import FolderFiles
 from actors.wallet_restore import NotRestored, Restorer
 from eventstore.api import LogBusy, Recorded
 from eventstore.opening import Store
-from service.backups import NoBackup, find_backup, make_key, opened, read_key, wallet_folder, write_out
+from service.backups import NoBackup, find_backup, make_key, opened, wallet_folder, write_out
 from service.bundle_check import check_bundle
 from service.commands.audit import BUNDLE_BYTES_MAX
 from service.commands.opened import CANNOT, OPERATOR, desk_on, with_store
 from service.commands.replay import read_all
 from service.given_slots import GivenSlotsWrong
+from service.keys import key_in
 from service.reading import reading
 from service.settings import Settings
 
@@ -40,7 +41,7 @@ async def open_box(settings: Settings, escrow_id: str | None, *, key_file: Path,
         if (escrow_id is None) == (bundle is None):
             raise NoBackup("expected an escrow's id or --bundle, and not both")
         events = _of_bundle(bundle) if bundle else await _of_log(settings, str(escrow_id))
-        backup = opened(find_backup(events), private_key=read_key(key_file))
+        backup = opened(find_backup(events), private_key=key_in(key_file))
         keys, password = write_out(backup, out)
     except _WRONG as wrong:
         return _failed(wrong)
@@ -52,7 +53,7 @@ async def open_box(settings: Settings, escrow_id: str | None, *, key_file: Path,
 async def restore(settings: Settings, escrow_id: str, *, key_file: Path, gone: Sequence[str]) -> int:
     """Puts a lost wallet back into the folder of its slots and returns 0, or says why not and returns 1."""
     try:
-        private_key = read_key(key_file)
+        private_key = key_in(key_file)
     except _WRONG as wrong:
         return _failed(wrong)
 

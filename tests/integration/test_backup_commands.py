@@ -15,7 +15,8 @@ from actors.simulation import SimFiles
 from domain.events import WalletRestored
 from domain.roles import Role
 from eventstore.opening import open_store
-from service.backups import make_key, read_key
+from service.backups import make_key
+from service.keys import key_in
 from tests.backups import BACKED_UP, OFFLINE, at_rest, backup_in, events_of
 from tests.patience import PATIENT
 from tests.sim_world import SimWorld, create, set_addresses, until
@@ -124,8 +125,8 @@ async def test_a_lost_wallet_is_put_back_where_slots_look_for_it_once(lost: Lost
 def test_a_private_key_is_written_once_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "offline.key"
     public = make_key(path)
-    assert bytes(PrivateKey(read_key(path)).public_key).hex() == public
+    assert bytes(PrivateKey(key_in(path)).public_key).hex() == public
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FileExistsError):
         make_key(path)
-    assert bytes(PrivateKey(read_key(path)).public_key).hex() == public
+    assert bytes(PrivateKey(key_in(path)).public_key).hex() == public
