@@ -199,6 +199,16 @@ class WalletFiles(Protocol):
     def keys(self, name: str) -> bytes:
         """Returns `NAME.keys`, for a backup; raises `KeysFileUnreadable` unless all of it is there."""
 
+    def in_use(self, name: str) -> bool:
+        """Says whether a process has the wallet open, by the lock that it holds on its files."""
+
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """Locks a wallet's files against other processes; raises `WalletUnknown` while another has them locked."""
+
+
+class WalletFolder(WalletFiles, Protocol):
+    """A folder of wallet files in the hands of an operator, who alone puts a lost wallet back: no agent does."""
+
     def lost(self, name: str) -> bool:
         """Says whether neither keys nor cache of the wallet are there."""
 
@@ -207,12 +217,6 @@ class WalletFiles(Protocol):
 
         Never its cache: without one a wallet scans anew and has no nonces, from an older one it would have used ones.
         """
-
-    def in_use(self, name: str) -> bool:
-        """Says whether a process has the wallet open, by the lock that it holds on its files."""
-
-    def alone(self, name: str) -> AbstractContextManager[None]:
-        """Locks a wallet's files against other processes; raises `WalletUnknown` while another has them locked."""
 
 
 class Blindness(StrEnum):

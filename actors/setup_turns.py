@@ -6,8 +6,9 @@ from actors.ports import DaemonDown, KexResult, KeysFileUnreadable, WalletFault,
 from actors.scan.points import public_view_key
 from actors.sealed import digest_of, message_place
 from actors.seat import OpenWallet, Seat, TurnBroken
-from actors.wallet_backup import WalletBackup, box_digest, seal_backup
+from actors.wallet_backup import WalletBackup, seal_backup
 from domain import commands as c
+from domain.backup import box_digest
 from domain.ids import Address
 from domain.roles import THREE, Role, others
 from domain.setup import is_placeholder, message_digest, signing_bytes

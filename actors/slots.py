@@ -218,15 +218,6 @@ class HeldFiles:
         """Returns the wallet's keys file; raises `KeysFileUnreadable`."""
         return self._files.keys(name)
 
-    def lost(self, name: str) -> bool:
-        """Says whether neither keys nor cache of the wallet are there."""
-        return self._files.lost(name)
-
-    def put_back(self, name: str, keys: bytes) -> None:
-        """Makes the keys file of a lost wallet; raises `FileExistsError` unless it is lost."""
-        with self.alone(name):
-            self._files.put_back(name, keys)
-
     def in_use(self, name: str) -> bool:
         """Says whether a process has the wallet open."""
         return self._files.in_use(name)

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import hashlib
 from typing import Literal
 
 import msgspec
@@ -56,11 +55,6 @@ def open_backup(box: str, *, private_key: bytes) -> WalletBackup:
     if not is_whole(backup.keys_file):
         raise BackupUnreadable("the keys file in the box is not whole")
     return backup
-
-
-def box_digest(box: str) -> str:
-    """Hashes a box as it stands in the log; sha256, hex."""
-    return hashlib.sha256(box.encode()).hexdigest()
 
 
 def is_whole(keys_file: bytes) -> bool:

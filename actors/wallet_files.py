@@ -16,7 +16,7 @@ COPIES = "set-up-copies"
 
 
 class FolderFiles:
-    """A folder of wallet files on this machine; implements `WalletFiles`.
+    """A folder of wallet files on this machine; implements `WalletFolder`.
 
     Files that a process has open are not put back or dropped: the lock lies on the old file, and a copy renamed over
     it escapes it (measured).

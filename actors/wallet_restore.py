@@ -10,7 +10,7 @@ import msgspec
 
 from actors.desk import Desk, derived_id
 from actors.escrow import Rejected
-from actors.ports import Clock, WalletFiles
+from actors.ports import Clock, WalletFolder
 from actors.sealed import EscrowSecrets
 from actors.seat import seat_name
 from actors.slot_line import bound_to
@@ -47,7 +47,7 @@ class Restorer:
     seat_leases: Leases
     slot_leases: Leases
     vault: Vault
-    files: WalletFiles
+    files: WalletFolder
     clock: Clock
     limits: RestoreLimits = LIMITS
 
@@ -70,7 +70,8 @@ class Restorer:
                     " each other; a cache without its keys file is to be removed first"
                 )
             await self._announce(backup, by=by, hold=hold)
-            HeldFiles(self.files, hold).put_back(backup.file, backup.keys_file)
+            with HeldFiles(self.files, hold).alone(backup.file):
+                self.files.put_back(backup.file, backup.keys_file)
 
     async def _check(self, state: Escrow, backup: WalletBackup) -> None:
         """Compares the box with the log and its sealed fields: anybody can seal something to a public key."""

@@ -10,14 +10,20 @@ from domain.setup import current_round
 from domain.states import Escrow, SettingUp
 
 BOX_CHARS_MAX = 65_536
+"""Of base64; the box of a 2-of-3 wallet has 4,676 (0.18.0.0)."""
+
+
+def box_digest(box: str) -> str:
+    """Hashes a box as it stands in the log; sha256, hex."""
+    return hashlib.sha256(box.encode()).hexdigest()
 
 
 def back_up(state: Escrow, command: c.BackUpWallet) -> list[AnyEvent] | Refused:
     """Records a seat's backup, once: when the rounds are over its keys are final, and no address is shown yet."""
     role, key = command.role, state.core.terms.backup_key(command.role)
-    if not isinstance(state, SettingUp) or role not in state.core.seats or current_round(state.setup) is not None:
+    if key is None or not isinstance(state, SettingUp) or role not in state.core.seats:
         return Refused("not_awaited")
-    if key is None:
+    if current_round(state.setup) is not None:
         return Refused("not_awaited")
     if role in state.core.backups:
         return Refused("already_given")
@@ -25,7 +31,7 @@ def back_up(state: Escrow, command: c.BackUpWallet) -> list[AnyEvent] | Refused:
         return Refused("wallet_other")
     if command.key != key:
         return Refused("backup_invalid", {"why": "key"})
-    if len(command.box) > BOX_CHARS_MAX or command.digest != hashlib.sha256(command.box.encode()).hexdigest():
+    if len(command.box) > BOX_CHARS_MAX or command.digest != box_digest(command.box):
         return Refused("backup_invalid", {"why": "box"})
     return [
         e.WalletBackedUp(

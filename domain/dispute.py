@@ -171,7 +171,8 @@ def _decision(
 
 def _as_confirmed(state: Escrow, decided: list[AnyEvent], *, confirmed: Amounts | None) -> list[AnyEvent] | Refused:
     # Here and not before the command: deposits come and go until the very append.
-    return decided if confirmed in (None, amounts_of(state, decided)) else Refused("amounts_changed")
+    as_told = confirmed is None or confirmed == amounts_of(state, decided)
+    return decided if as_told else Refused("amounts_changed")
 
 
 def open_fee(state: Escrow, *, at: Micros) -> e.PayoutOpened | None:

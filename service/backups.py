@@ -8,7 +8,8 @@ import msgspec
 from nacl.public import PrivateKey
 
 from actors.identity import Identity
-from actors.wallet_backup import BackupUnreadable, WalletBackup, box_digest, open_backup
+from actors.wallet_backup import BackupUnreadable, WalletBackup, open_backup
+from domain.backup import box_digest
 from domain.events import AddressAgreed, WalletBackedUp, WalletClaimed
 from eventstore.api import Recorded
 from schemas.codec import decode

@@ -14,7 +14,7 @@ import pytest
 from actors.daemon_rpc import HttpDaemon
 from actors.jsonrpc import ErrorAnswer
 from actors.monero_programs import WalletProgram, launch_regtest, launch_wallet, reserved_port
-from actors.ports import DaemonRpc, WalletFault, WalletFiles, WalletRefused, WalletRpc
+from actors.ports import DaemonRpc, WalletFault, WalletFolder, WalletRefused, WalletRpc
 from actors.processes import Process, ProcessKeeper
 from actors.simulation import SimChain, SimDaemon, SimFiles, SimFolder, SimWallet
 from actors.simulation.identity import subaddress_of
@@ -37,7 +37,7 @@ class WalletWorld(Protocol):
     """Three seats, each with its own process and folder, on one chain."""
 
     seats: Sequence[WalletRpc]
-    files: Sequence[WalletFiles]
+    files: Sequence[WalletFolder]
     daemon: DaemonRpc
     escrow_name: str
     """The wallet's name once `escrow` was called."""
@@ -65,7 +65,7 @@ class SimulatedWorld:
         self.folders = [SimFolder() for _ in SEATS]
         self.processes = [SimWallet(chain=self.chain, folder=folder) for folder in self.folders]
         self.seats: Sequence[WalletRpc] = self.processes
-        self.files: Sequence[WalletFiles] = [SimFiles(folder) for folder in self.folders]
+        self.files: Sequence[WalletFolder] = [SimFiles(folder) for folder in self.folders]
         self.daemon: DaemonRpc = SimDaemon(self.chain)
         self._names = itertools.count()
 
@@ -188,7 +188,7 @@ class RealWorld:
         self._monero = monero
         self._clients = [monero.client(seat) for seat in range(len(SEATS))]
         self.seats: Sequence[WalletRpc] = self._clients
-        self.files: Sequence[WalletFiles] = [FolderFiles(each.wallet_folder) for each in monero.programs[:-1]]
+        self.files: Sequence[WalletFolder] = [FolderFiles(each.wallet_folder) for each in monero.programs[:-1]]
         self.daemon: DaemonRpc = HttpDaemon(monero.daemon_url)
         self._chain, self._funder = RegtestChain(monero.daemon_url), monero.funder()
 

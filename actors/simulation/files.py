@@ -89,7 +89,7 @@ class SimFolder:
 
 
 class SimFiles:
-    """The `WalletFiles` of a simulated folder."""
+    """The `WalletFolder` of a simulated folder."""
 
     def __init__(self, folder: SimFolder) -> None:
         self._folder = folder

@@ -58,12 +58,6 @@ class RemoteFiles:
     def keys(self, name: str) -> bytes:
         return base64.b64decode(self._ask("keys", name=name))
 
-    def lost(self, name: str) -> bool:
-        return bool(self._ask("lost", name=name))
-
-    def put_back(self, name: str, keys: bytes) -> None:
-        raise NotImplementedError("no service process does that: an operator does, on the folder itself")
-
     def in_use(self, name: str) -> bool:
         return bool(self._ask("in_use", name=name))
 

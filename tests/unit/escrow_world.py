@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from actors.wallet_backup import box_digest
 from domain import commands as c
 from domain import events as e
+from domain.backup import box_digest
 from domain.commands import AnyCommand
 from domain.decide import decide
 from domain.difference import CHAIN_DIFFERS, Difference

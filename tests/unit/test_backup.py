@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from nacl.public import PrivateKey
 
-from actors.wallet_backup import BackupUnreadable, WalletBackup, box_digest, is_whole, open_backup, seal_backup
+from actors.wallet_backup import BackupUnreadable, WalletBackup, is_whole, open_backup, seal_backup
 from domain import commands as c
 from domain import events as e
-from domain.backup import BOX_CHARS_MAX
+from domain.backup import BOX_CHARS_MAX, box_digest
 from domain.ids import EscrowId, Sealed, WalletId
 from domain.roles import THREE, Role, SeatKind
 from domain.states import ExportState, Failure, money_of, name
